@@ -1,0 +1,13 @@
+"""The two C extensions; everything else about the package is in pyproject.toml.
+
+setuptools has no declarative form for cffi's API mode, so this keyword is the whole reason for the file.
+"""
+
+from setuptools import setup
+
+setup(
+    cffi_modules=[
+        "src/stratovirt/accel/kvm/_build.py:ffi",
+        "src/stratovirt/accel/tcg/_build.py:ffi",
+    ],
+)

@@ -1,0 +1,160 @@
+"""GuestMemory: bounds-checked access to the guest's RAM.
+
+The law of this file: no guest address is followed before it is checked, and no view outlives a
+region's ``close()`` unnoticed (closing with a view still exported raises BufferError).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from stratovirt.memory.layout import ram_ranges
+
+PAGE_SIZE = 4096
+
+
+class BadAddress(Exception):
+    """A guest physical address range is not wholly inside one region of RAM."""
+
+    def __init__(self, gpa: int, length: int) -> None:
+        super().__init__(f"guest address {gpa:#x}, length {length:#x}, is not in RAM")
+        self.gpa = gpa
+        self.length = length
+
+
+@dataclass(frozen=True)
+class Region:
+    """A run of guest RAM backed by one file.
+
+    :param gpa: first guest physical address, page-aligned.
+    :param size: bytes, a multiple of the page size.
+    :param fd: the backing memfd; kept open for sharing and for holes.
+    :param mapping: the host's mapping of it.
+    """
+
+    gpa: int
+    size: int
+    fd: int
+    mapping: mmap.mmap
+
+    @property
+    def end(self) -> int:
+        """First guest physical address behind the region."""
+        return self.gpa + self.size
+
+    @property
+    def host_address(self) -> int:
+        """Host virtual address of the first byte, as accelerators want it."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
+
+    def close(self) -> None:
+        """Unmap and close the backing.
+
+        :raises BufferError: a view of the region is still in use.
+        """
+        self.mapping.close()
+        os.close(self.fd)
+
+
+def _ignore_write(_gpa: int, _length: int) -> None:
+    """What happens to writes while no accelerator listens."""
+
+
+class GuestMemory:
+    """The guest's RAM.
+
+    ``written`` is called with ``(gpa, length)`` after each :meth:`write`; the machine points it at the
+    accelerator, which may hold translated code of those bytes. Who writes through :meth:`view` calls it.
+    """
+
+    def __init__(self, regions: list[Region]) -> None:
+        self.regions = tuple(regions)
+        self.written: Callable[[int, int], None] = _ignore_write
+
+    @classmethod
+    def allocate(cls, size: int) -> GuestMemory:
+        """Anonymous, sparse RAM of ``size`` bytes, laid out as :func:`ram_ranges` says.
+
+        :raises OSError: the host refuses the mapping.
+        """
+        regions: list[Region] = []
+        try:
+            for gpa, length in ram_ranges(size):
+                regions.append(_memfd_region(gpa, length))
+        except OSError:
+            for region in regions:
+                region.close()
+            raise
+        return cls(regions)
+
+    @property
+    def size(self) -> int:
+        """Bytes of RAM in all."""
+        return sum(region.size for region in self.regions)
+
+    def region_at(self, gpa: int, length: int) -> Region:
+        """The region that holds all of ``[gpa, gpa + length)``.
+
+        :raises BadAddress: there is none.
+        """
+        for region in self.regions:
+            if region.gpa <= gpa and 0 <= length <= region.end - gpa:
+                return region
+        raise BadAddress(gpa, length)
+
+    @contextmanager
+    def view(self, gpa: int, length: int) -> Iterator[memoryview]:
+        """A writable view of ``length`` bytes at ``gpa``, released at the end of the ``with`` block.
+
+        :raises BadAddress: the range is not in RAM.
+        """
+        region = self.region_at(gpa, length)
+        offset = gpa - region.gpa
+        with memoryview(region.mapping) as whole, whole[offset : offset + length] as part:
+            yield part
+
+    def read(self, gpa: int, length: int) -> bytes:
+        """A copy of ``length`` bytes at ``gpa``.
+
+        :raises BadAddress: the range is not in RAM.
+        """
+        region = self.region_at(gpa, length)
+        offset = gpa - region.gpa
+        return region.mapping[offset : offset + length]
+
+    def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
+        """Store ``data`` at ``gpa``.
+
+        :raises BadAddress: the range is not in RAM.
+        """
+        length = len(data)
+        region = self.region_at(gpa, length)
+        offset = gpa - region.gpa
+        region.mapping[offset : offset + length] = bytes(data)
+        self.written(gpa, length)
+
+    def clear(self) -> None:
+        """Make all of RAM zero by giving its pages back to the host."""
+        for region in self.regions:
+            region.mapping.madvise(mmap.MADV_REMOVE)
+            self.written(region.gpa, region.size)
+
+    def close(self) -> None:
+        """Unmap everything. Nothing may run on the memory any more."""
+        for region in self.regions:
+            region.close()
+
+
+def _memfd_region(gpa: int, length: int) -> Region:
+    fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, length)
+        return Region(gpa, length, fd, mmap.mmap(fd, length))
+    except OSError:
+        os.close(fd)
+        raise
