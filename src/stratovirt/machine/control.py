@@ -1,0 +1,67 @@
+"""The control interface: all that management (QMP, signals, tests) may ask of a machine.
+
+It outlives the machine: after a crash or a shutdown it still answers, so that a client can ask why.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+from stratovirt.machine.events import EventBus
+
+
+class RunState(enum.Enum):
+    """The seven states; the values are QEMU's words (qapi/run-state.json)."""
+
+    PRELAUNCH = "prelaunch"
+    RUNNING = "running"
+    PAUSED = "paused"
+    INMIGRATE = "inmigrate"
+    POSTMIGRATE = "postmigrate"
+    SHUTDOWN = "shutdown"
+    INTERNAL_ERROR = "internal-error"
+
+
+class MachineControl(Protocol):
+    """A machine as its managers see it. Called from the trio thread."""
+
+    @property
+    def state(self) -> RunState: ...
+
+    @property
+    def crash_reason(self) -> str | None:
+        """Why the state is internal-error, in one line; None in every other state."""
+
+    @property
+    def events(self) -> EventBus: ...
+
+    async def stop(self) -> None:
+        """Pause: returns when every vCPU has left guest code and guest time stands still.
+
+        :raises CommandError: the machine does not run.
+        """
+
+    async def cont(self) -> None:
+        """Start or resume guest code.
+
+        :raises CommandError: it runs already, or cannot run any more.
+        """
+
+    async def reset(self) -> None:
+        """Reset as by the reset button; keeps running or paused as it was.
+
+        :raises CommandError: the state does not allow it.
+        """
+
+    async def powerdown(self) -> None:
+        """Press the ACPI power button; what follows is the guest's decision.
+
+        :raises CommandError: the machine does not run, or the guest has no ACPI to hear it.
+        """
+
+    def quit(self) -> None:
+        """Ask the whole process to end in an orderly way; returns at once.
+
+        Event and exit follow when every reply that is already due has been flushed.
+        """
