@@ -1,0 +1,1 @@
+"""The KVM accelerator on the host's /dev/kvm; skipped, with the reason, where there is none."""
