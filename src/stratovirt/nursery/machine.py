@@ -1,0 +1,99 @@
+"""The machine's branch of the tree: vCPU threads, device and backend tasks, guest requests.
+
+The law: cancelling the scope that runs :meth:`MachineTree.run` tears the machine down, and an exception in any
+of its tasks does the same; either way no thread is left in guest code and the board is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from stratovirt.accel.protocol import RunEnd, VcpuThread
+from stratovirt.machine.events import Cause
+from stratovirt.machine.microvm import Microvm
+from stratovirt.nursery.supervisor import Supervisor
+from stratovirt.nursery.vcpu import VcpuRunner
+
+log = logging.getLogger(__name__)
+
+Task = Callable[[], Awaitable[None]]
+
+
+class MachineTree:
+    """Runs one board; the supervisor's hand on it."""
+
+    def __init__(self, board: Microvm, supervisor: Supervisor) -> None:
+        self._board = board
+        self._supervisor = supervisor
+        self._runners = [VcpuRunner(thread, self._guest_ended) for thread in board.accelerator.threads]
+        self._frozen = False
+        self._token = trio.lowlevel.current_trio_token()
+        # Unbounded: a guest's requests are obeyed one by one and each closes the gates first.
+        self._send_request, self._requests = trio.open_memory_channel[Cause](math.inf)
+
+    @property
+    def runners(self) -> list[VcpuRunner]:
+        """One per vCPU thread."""
+        return self._runners
+
+    async def run(self, tasks: list[Task]) -> None:
+        """Run vCPUs, guest requests and ``tasks`` (consoles, backends) until cancelled or one fails."""
+        self._board.power.connect(self._guest_asked)
+        async with self._send_request, trio.open_nursery() as nursery:
+            for task in tasks:
+                nursery.start_soon(task)
+            for runner in self._runners:
+                await nursery.start(runner.run)
+            nursery.start_soon(self._obey_requests)
+            self._freeze()
+            self._supervisor.attach(self)
+
+    async def pause(self) -> None:
+        """All vCPUs out of guest code, guest time stopped."""
+        for runner in self._runners:
+            runner.close_gate()
+        for runner in self._runners:
+            await runner.pause()
+        self._freeze()
+
+    def resume(self) -> None:
+        """Let guest time and guest code go on."""
+        if self._frozen:
+            self._board.accelerator.thaw()
+            self._frozen = False
+        for runner in self._runners:
+            runner.resume()
+
+    async def reset(self) -> None:
+        """Board to power-on state, kernel loaded anew; in a thread, for it copies tens of megabytes."""
+        await trio.to_thread.run_sync(self._board.reset)
+
+    def press_power_button(self) -> bool:
+        """Press the ACPI power button, if the guest was told of one."""
+        return self._board.press_power_button()
+
+    def _freeze(self) -> None:
+        if not self._frozen:
+            self._board.accelerator.freeze()
+            self._frozen = True
+
+    def _guest_asked(self, cause: Cause) -> None:
+        """On a vCPU thread: nobody runs guest code until the request has been obeyed."""
+        for runner in self._runners:
+            runner.close_gate()
+        self._token.run_sync_soon(self._send_request.send_nowait, cause)
+
+    def _guest_ended(self, thread: VcpuThread, end: RunEnd) -> None:
+        if end is RunEnd.TRIPLE_FAULT:
+            log.warning("%s: triple fault, the machine resets", thread.name)
+            self._guest_asked(Cause.GUEST_RESET)
+        else:
+            log.warning("%s: %s; only a reset or quit helps", thread.name, end.value)
+
+    async def _obey_requests(self) -> None:
+        async for cause in self._requests:
+            await self._supervisor.obey_guest(cause)

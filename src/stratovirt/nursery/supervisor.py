@@ -1,0 +1,222 @@
+"""The supervisor: owns the run state and is the control interface, before, during and after the machine.
+
+The law: what changes the machine holds the turn lock; a state is entered and its event published without a
+checkpoint between, so that no client can see one without the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from stratovirt.errors import CommandError
+from stratovirt.machine.control import RunState
+from stratovirt.machine.events import (
+    Cause,
+    EventBus,
+    PowerdownRequested,
+    Resumed,
+    ShutDown,
+    Stopped,
+    WasReset,
+)
+
+log = logging.getLogger(__name__)
+
+EXIT_ORDERLY = 0
+EXIT_AFTER_CRASH = 2
+
+# Which states each request is allowed in; docs/run-states.md shows the same table to users.
+ALLOWED = {
+    "stop": {RunState.RUNNING},
+    "cont": {RunState.PRELAUNCH, RunState.PAUSED, RunState.POSTMIGRATE},
+    "system_reset": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED, RunState.SHUTDOWN},
+    "system_powerdown": {RunState.RUNNING},
+}
+
+
+class SupervisedMachine(Protocol):
+    """The running machine as the supervisor drives it (:class:`stratovirt.nursery.machine.MachineTree`)."""
+
+    async def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    async def reset(self) -> None:
+        """Power-on state with the kernel loaded anew; only while paused."""
+
+    def press_power_button(self) -> bool:
+        """False if the guest was not told of such a button."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the process is to end."""
+
+    cause: Cause
+    exit_code: int
+
+
+class Supervisor:
+    """Implements :class:`stratovirt.machine.control.MachineControl`.
+
+    :param freeze: begin in prelaunch and wait for ``cont`` (``-S``).
+    :param reboot: does a guest's reset restart it (else it ends the machine, ``-no-reboot``)?
+    :param shutdown: does a guest's power-off end the process (else it stays, ``-no-shutdown``)?
+    """
+
+    def __init__(self, *, freeze: bool = False, reboot: bool = True, shutdown: bool = True) -> None:
+        self.events = EventBus()
+        self.turn = trio.Lock()
+        self._state = RunState.PRELAUNCH if freeze else RunState.RUNNING
+        self._crash_reason: str | None = None
+        self._reboot = reboot
+        self._ends_on_shutdown = shutdown
+        self._machine: SupervisedMachine | None = None
+        self._ending: Ending | None = None
+        self._ended = trio.Event()
+        self._shutdown_published = False
+
+    @property
+    def state(self) -> RunState:
+        """The run state."""
+        return self._state
+
+    @property
+    def crash_reason(self) -> str | None:
+        """Why the state is internal-error."""
+        return self._crash_reason
+
+    async def stop(self) -> None:
+        """See :class:`MachineControl`."""
+        async with self._changing():
+            self._require("stop")
+            await self._pause("stop")
+            self._enter(RunState.PAUSED)
+            self.events.publish(Stopped())
+
+    async def cont(self) -> None:
+        """See :class:`MachineControl`."""
+        async with self._changing():
+            self._require("cont")
+            self._enter(RunState.RUNNING)
+            if self._machine is not None:
+                self._machine.resume()
+            self.events.publish(Resumed())
+
+    async def reset(self) -> None:
+        """See :class:`MachineControl`."""
+        async with self._changing():
+            self._require("system_reset")
+            await self._reset("system_reset", Cause.HOST_QMP_SYSTEM_RESET)
+
+    async def powerdown(self) -> None:
+        """See :class:`MachineControl`."""
+        async with self._changing():
+            self._require("system_powerdown")
+            if self._machine is None or not self._machine.press_power_button():
+                raise CommandError("system_powerdown: the guest has no ACPI power button (acpi=off)")
+            self.events.publish(PowerdownRequested())
+
+    def quit(self) -> None:
+        """See :class:`MachineControl`."""
+        self.end(Cause.HOST_QMP_QUIT)
+
+    def end(self, cause: Cause) -> None:
+        """Let the process end for ``cause``; the first cause stays."""
+        if self._ending is None:
+            crashed = self._state is RunState.INTERNAL_ERROR
+            self._ending = Ending(cause, EXIT_AFTER_CRASH if crashed else EXIT_ORDERLY)
+            self._ended.set()
+
+    async def until_ended(self) -> Ending:
+        """Wait until somebody has asked for the end."""
+        await self._ended.wait()
+        assert self._ending is not None
+        return self._ending
+
+    def publish_shutdown(self, cause: Cause) -> None:
+        """Publish SHUTDOWN, once in the life of the process."""
+        if not self._shutdown_published:
+            self._shutdown_published = True
+            self.events.publish(ShutDown(cause))
+
+    def attach(self, machine: SupervisedMachine) -> None:
+        """The machine is built: let it run if it is to run. The caller holds the turn lock."""
+        self._machine = machine
+        if self._state is RunState.RUNNING:
+            machine.resume()
+
+    def crashed(self, reason: str) -> None:
+        """The machine's scope ended by an exception; it is gone, the monitors stay."""
+        log.error("the machine crashed: %s", reason)
+        self._machine = None
+        self._crash_reason = reason
+        self._enter(RunState.INTERNAL_ERROR)
+        self.events.publish(Stopped())
+
+    async def obey_guest(self, cause: Cause) -> None:
+        """Carry out a reset or power-off that the guest asked for."""
+        async with self._changing():
+            if self._machine is None:
+                return
+            if cause is Cause.GUEST_RESET and self._reboot:
+                await self._reset("reset", cause)
+            else:
+                await self._shut_down(cause)
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """Hold the turn; a client that vanishes half way cannot leave the change half done."""
+        async with self.turn:
+            with trio.CancelScope(shield=True):
+                yield
+
+    def _require(self, command: str) -> None:
+        if self._state not in ALLOWED[command]:
+            allowed = ", ".join(sorted(state.value for state in ALLOWED[command]))
+            because = f" ({self._crash_reason})" if self._crash_reason else ""
+            raise CommandError(
+                f"{command}: the machine is in state {self._state.value}{because}; "
+                f"the command is allowed in: {allowed}"
+            )
+
+    def _enter(self, state: RunState) -> None:
+        log.info("run state %s -> %s", self._state.value, state.value)
+        self._state = state
+
+    async def _pause(self, command: str) -> None:
+        """Bring the machine to a halt.
+
+        :raises CommandError: it crashed meanwhile.
+        """
+        if self._machine is not None:
+            await self._machine.pause()
+        if self._state is RunState.INTERNAL_ERROR:
+            raise CommandError(f"{command}: the machine crashed meanwhile ({self._crash_reason})")
+
+    async def _reset(self, command: str, cause: Cause) -> None:
+        await self._pause(command)
+        if self._machine is not None:
+            await self._machine.reset()
+        if self._state is RunState.SHUTDOWN:
+            self._enter(RunState.PAUSED)
+        elif self._state is RunState.RUNNING and self._machine is not None:
+            self._machine.resume()
+        self._shutdown_published = False
+        self.events.publish(WasReset(cause))
+
+    async def _shut_down(self, cause: Cause) -> None:
+        """The guest is off: publish SHUTDOWN, then end, or stay stopped for ``-no-shutdown``."""
+        await self._pause(cause.value)
+        self._enter(RunState.SHUTDOWN)
+        self.publish_shutdown(cause)
+        if self._ends_on_shutdown:
+            self.end(cause)
+        else:
+            self.events.publish(Stopped())
