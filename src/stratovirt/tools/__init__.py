@@ -1,0 +1,16 @@
+"""Command line tools that go with the VMM but are no part of it.
+
+``stratovirt-guest`` lives here: it fetches kernels and builds initramfs images. These modules know the
+exception tree of the package and nothing else of it; nothing in the VMM imports them. They use the standard
+library and, for package archives, ``apt-get`` and ``dpkg-deb``; none needs root.
+
+========== ==========================================================================
+guest      the console script: arguments in, a path on stdout, one line per error
+kernels    which kernel image to use, and where its modules are
+debian     packages: found in apt's lists, downloaded, unpacked
+initramfs  the root file system: busybox, modules, the files under ``rootfs/``
+kmod       kernel modules: what each needs, in which order they load
+elf        the few facts that kmod and initramfs need from an ELF file
+cpio       the archive format
+========== ==========================================================================
+"""

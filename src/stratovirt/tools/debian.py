@@ -1,0 +1,130 @@
+"""Debian packages without root: found in apt's lists, downloaded, unpacked into a directory of their own.
+
+The law: nothing outside the cache directory is written. Where the system's package lists are empty, as in
+a fresh container, lists of our own are fetched into the cache. An unpacked package appears under its name
+in one rename, so an interrupted download is never mistaken for a whole one.
+"""
+
+import logging
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from stratovirt.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+NETWORK_TIMEOUT = 30  # seconds without data; apt's own default is 120, longer than people wait
+
+
+class Debian:
+    """The package archive that this host's apt is configured for.
+
+    :param cache: directory that unpacked packages, and lists of our own, are kept in.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self._options: tuple[str, ...] = ()
+
+    def newest(self, pattern: str) -> str | None:
+        """The package whose name matches ``pattern`` and has the highest numbers in it, or none.
+
+        :param pattern: a regular expression that means the same to POSIX and to Python.
+
+        :raise ConfigError: this host has no apt, or its archive cannot be reached.
+        """
+        names = self._search(pattern)
+        if not names and not self._options:
+            self._fetch_lists()
+            names = self._search(pattern)
+        return max(names, key=version_key, default=None)
+
+    def dependency(self, package: str, pattern: str) -> str | None:
+        """The first package that ``package`` depends on whose name matches ``pattern``."""
+        listing = self._run("apt-cache", *self._options, "depends", package, check=False)
+        for name in re.findall(r"Depends: (\S+)", listing):
+            if re.fullmatch(pattern, name):
+                return str(name)
+        return None
+
+    def unpack(self, package: str) -> Path:
+        """The directory with the files of ``package``, downloaded now if it is not there yet.
+
+        :raise ConfigError: it cannot be downloaded or unpacked.
+        """
+        target = self.cache / package
+        if target.is_dir():
+            return target
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.cache, prefix=".unpack-") as scratch:
+            archive = self._download(package, Path(scratch))
+            log.info("unpacking %s", archive.name)
+            self._run("dpkg-deb", "-x", str(archive), f"{scratch}/files")
+            _publish(Path(scratch, "files"), target)
+        return target
+
+    def _search(self, pattern: str) -> list[str]:
+        listing = self._run("apt-cache", *self._options, "search", "--names-only", f"^{pattern}$")
+        names = (line.partition(" ")[0] for line in listing.splitlines())
+        return [name for name in names if re.fullmatch(pattern, name)]
+
+    def _download(self, package: str, directory: Path) -> Path:
+        log.info("downloading the Debian package %s", package)
+        options = (
+            *self._options,
+            "-q",
+            "-o",
+            "APT::Sandbox::User=",
+            "-o",
+            f"Acquire::http::Timeout={NETWORK_TIMEOUT}",
+        )
+        self._run("apt-get", *options, "download", package, directory=directory)
+        return next(directory.glob("*.deb"))
+
+    def _fetch_lists(self) -> None:
+        log.info("fetching package lists (apt's own name no such package)")
+        state = self.cache.resolve() / "apt"
+        for name in ("lists/partial", "archives/partial"):
+            (state / name).mkdir(parents=True, exist_ok=True)
+        directories = {"State::Lists": "lists", "Cache": ".", "Cache::Archives": "archives"}
+        settings = [f"Dir::{name}={state / where}" for name, where in directories.items()]
+        settings += ["APT::Sandbox::User=", f"Acquire::http::Timeout={NETWORK_TIMEOUT}"]
+        self._options = tuple(word for setting in settings for word in ("-o", setting))
+        self._run("apt-get", *self._options, "-q", "update")
+
+    def _run(self, *command: str, directory: Path | None = None, check: bool = True) -> str:
+        if shutil.which(command[0]) is None:
+            raise ConfigError(
+                f"{command[0]} is not installed: this is no Debian, so name a kernel (KERNEL=…)"
+            )
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+        if check and done.returncode != 0:
+            raise ConfigError(f"{' '.join(_words(command))}: {_reason(done.stderr)}")
+        return done.stdout
+
+
+def version_key(name: str) -> list[int]:
+    """Orders names by the numbers in them: 6.1.0-56 comes after 6.1.0-9."""
+    return [int(digits) for digits in re.findall(r"\d+", name)]
+
+
+def _words(command: tuple[str, ...]) -> list[str]:
+    """The command without its settings, for a message of one line."""
+    return [word for word in command if not word.startswith("-") and "::" not in word]
+
+
+def _reason(stderr: str) -> str:
+    """The first complaint; apt's begin with ``E: ``."""
+    lines = [line.removeprefix("E: ") for line in stderr.splitlines() if not line.startswith("W: ")]
+    return next(iter(lines), "failed without saying why")
+
+
+def _publish(files: Path, target: Path) -> None:
+    try:
+        files.rename(target)
+    except OSError:
+        if not target.is_dir():  # otherwise another run was first with the same package
+            raise

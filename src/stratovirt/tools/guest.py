@@ -1,0 +1,116 @@
+"""``stratovirt-guest``: get a kernel, build an initramfs; prints the path of what it made.
+
+The law: stdout is the path and nothing else, so a shell can say ``-kernel $(stratovirt-guest kernel)``;
+progress and the one line of an error go to stderr, and the exit status is 0, 1 or, for usage, 2.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stratovirt.errors import ConfigError
+from stratovirt.tools import initramfs
+from stratovirt.tools.kernels import FLAVOURS, Kernel, any_kernel, debian_kernel
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="stratovirt-guest: %(message)s", stream=sys.stderr)
+    arguments = _parser().parse_args(argv)
+    try:
+        print(arguments.run(arguments))
+    except ConfigError as error:
+        print(f"stratovirt-guest: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"stratovirt-guest: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130  # what a shell reports for a command that SIGINT ended
+    return 0
+
+
+def cache_directory(environment: Mapping[str, str]) -> Path:
+    """Where kernels and images are kept: STRATOVIRT_GUEST_DIR, or by the XDG base directory rules."""
+    if chosen := environment.get("STRATOVIRT_GUEST_DIR"):
+        return Path(chosen)
+    base = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "/"), ".cache")
+    return Path(base) / "stratovirt" / "guest"
+
+
+def publish(image: bytes, path: Path) -> Path:
+    """Write ``image`` to ``path`` in one rename: a guest that starts meanwhile sees one whole image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_bytes(image)
+    return scratch.replace(path)
+
+
+def _kernel(arguments: argparse.Namespace) -> Path:
+    return _chosen_kernel(arguments.flavour, arguments.dir).image
+
+
+def _initramfs(arguments: argparse.Namespace) -> Path:
+    directory: Path = arguments.dir
+    kernel = Kernel.at(arguments.kernel) if arguments.kernel else _chosen_kernel(None, directory)
+    busybox = initramfs.find_busybox(directory)
+    image = initramfs.build(kernel, busybox, init=arguments.init, modules=arguments.module, add=arguments.add)
+    return publish(image, arguments.output or directory / f"initramfs-{kernel.image.name}.cpio")
+
+
+def _chosen_kernel(flavour: str | None, cache: Path) -> Kernel:
+    """By --flavour, which is more explicit than the environment; by KERNEL; or the one we find."""
+    if flavour is not None:
+        return debian_kernel(flavour, cache)
+    named = os.environ.get("KERNEL")
+    return Kernel.at(Path(named)) if named else any_kernel(cache)
+
+
+def _added(text: str) -> tuple[Path, str]:
+    source, separator, path = text.rpartition("=")
+    if not separator or not source or not path.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST=GUEST with an absolute path in the guest")
+    return Path(source), path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stratovirt-guest", description="Get a Linux guest to boot.")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--dir",
+        type=Path,
+        default=cache_directory(os.environ),
+        help="where kernels and images are kept (default: $STRATOVIRT_GUEST_DIR or %(default)s)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    kernel = commands.add_parser("kernel", parents=[common], help="find or download a kernel; print its path")
+    kernel.add_argument(
+        "--flavour", choices=sorted(FLAVOURS), help="Debian's kernel of that flavour, not $KERNEL"
+    )
+    kernel.set_defaults(run=_kernel)
+
+    image = commands.add_parser("initramfs", parents=[common], help="build an initramfs; print its path")
+    image.add_argument(
+        "--kernel", type=Path, help="take modules of this kernel (default: as `kernel` finds it)"
+    )
+    image.add_argument("--init", type=Path, help="program to run as process 1, instead of ending in a shell")
+    image.add_argument("--module", action="append", default=[], help="load this kernel module as well")
+    image.add_argument(
+        "--add",
+        type=_added,
+        action="append",
+        default=[],
+        metavar="HOST=GUEST",
+        help="add a file or directory",
+    )
+    image.add_argument("-o", "--output", type=Path, help="write to this file instead of one in --dir")
+    image.set_defaults(run=_initramfs)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
