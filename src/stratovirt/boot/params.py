@@ -1,0 +1,70 @@
+"""boot_params, the "zero page" (Linux Documentation/arch/x86/zero-page.rst), and the command line."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from stratovirt.boot import lowmem
+from stratovirt.boot.bzimage import START, SetupHeader
+from stratovirt.memory import GuestMemory, ram_ranges
+
+_SIZE = 4096
+_ACPI_RSDP_ADDR = 0x070
+_E820_ENTRIES = 0x1E8
+_TYPE_OF_LOADER = 0x210
+_RAMDISK_IMAGE = 0x218
+_CMD_LINE_PTR = 0x228
+_E820_TABLE = 0x2D0
+_E820_ENTRY = struct.Struct("<QQI")
+_LOADER_UNKNOWN = 0xFF
+
+E820_RAM = 1
+E820_RESERVED = 2
+E820_ACPI = 3
+
+
+@dataclass(frozen=True)
+class Initrd:
+    """An initial RAM disk: its file, its size in bytes and the guest physical address it goes to."""
+
+    path: str
+    size: int
+    gpa: int
+
+
+def e820_map(memory_size: int) -> list[tuple[int, int, int]]:
+    """``(address, length, type)`` of everything the guest must know of, ascending."""
+    (_, low), *high = ram_ranges(memory_size)
+    return [
+        (0, lowmem.EBDA, E820_RAM),
+        (lowmem.EBDA, lowmem.EBDA_END - lowmem.EBDA, E820_RESERVED),
+        (lowmem.ACPI_TABLES, lowmem.ACPI_TABLES_END - lowmem.ACPI_TABLES, E820_ACPI),
+        (lowmem.HIGH_MEMORY, low - lowmem.HIGH_MEMORY, E820_RAM),
+        *((address, length, E820_RAM) for address, length in high),
+    ]
+
+
+def boot_params(header: SetupHeader, memory_size: int, initrd: Initrd | None, rsdp: int) -> bytes:
+    """The zero page.
+
+    :param header: copied in, with the loader's fields filled.
+    :param rsdp: guest physical address of the ACPI RSDP; 0 without ACPI.
+    """
+    page = bytearray(_SIZE)
+    page[START : START + len(header.raw)] = header.raw
+    page[_TYPE_OF_LOADER] = _LOADER_UNKNOWN
+    struct.pack_into("<I", page, _CMD_LINE_PTR, lowmem.CMDLINE)
+    struct.pack_into("<Q", page, _ACPI_RSDP_ADDR, rsdp)
+    struct.pack_into("<II", page, _RAMDISK_IMAGE, *((initrd.gpa, initrd.size) if initrd else (0, 0)))
+    entries = e820_map(memory_size)
+    page[_E820_ENTRIES] = len(entries)
+    for index, entry in enumerate(entries):
+        _E820_ENTRY.pack_into(page, _E820_TABLE + index * _E820_ENTRY.size, *entry)
+    return bytes(page)
+
+
+def write_bios_data(memory: GuestMemory) -> None:
+    """Tell the guest, as a BIOS does, where the EBDA is: Linux looks for the MP table there."""
+    memory.write(lowmem.BDA_EBDA_SEGMENT, struct.pack("<H", lowmem.EBDA >> 4))
+    memory.write(lowmem.BDA_BASE_MEMORY_KIB, struct.pack("<H", lowmem.EBDA >> 10))
