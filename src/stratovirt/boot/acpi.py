@@ -37,7 +37,8 @@ _VGA_NOT_PRESENT = 1 << 2
 
 _LOCAL_APIC_ENABLED = 1
 _ALL_PROCESSORS = 0xFF
-_DEVICE_CHECK_BUTTON = 0x80
+# What a power button is notified of (ACPI 6.4 §4.8.2.2.1.2).
+_PRESSED = 0x80
 
 
 def write(memory: GuestMemory, cpus: int, slots: Sequence[VirtioSlot], platform: Platform) -> int:
@@ -138,7 +139,7 @@ def _power_button() -> bytes:
 
 def _event_device(platform: Platform) -> bytes:
     """A generic event device (ACPI 6.4 §5.6.9): reads what happened, once, and notifies whom it concerns."""
-    press = aml.notify("PWRB", _DEVICE_CHECK_BUTTON)
+    press = aml.notify("PWRB", _PRESSED)
     return aml.device(
         "GED_",
         aml.name("_HID", aml.string("ACPI0013")),
@@ -174,7 +175,7 @@ def _table(signature: bytes, revision: int, body: bytes) -> bytes:
 
 
 def _rsdp(xsdt: int) -> bytes:
-    """Root System Description Pointer, revision 2 (ACPI 6.4 table 5.3): one checksum of 20 bytes, one of all."""
+    """Root System Description Pointer, revision 2 (ACPI 6.4 table 5.3): checksums of 20 bytes and of all."""
     rsdp = bytearray(struct.pack("<8sB6sBIIQB3x", b"RSD PTR ", 0, _OEM, 2, 0, 36, xsdt, 0))
     rsdp[8] = checksum(rsdp[:20])
     rsdp[32] = checksum(rsdp)

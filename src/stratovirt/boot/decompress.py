@@ -18,7 +18,7 @@ from stratovirt.errors import ImageError
 MAX_IMAGE = 1 << 30
 # `lz4 -l`, which the kernel's build uses: LEGACY_BLOCKSIZE in lz4's programs/lz4io.c.
 LZ4_LEGACY_BLOCK = 8 << 20
-# Dictionary an xz or lzma decoder may ask for; kernels use 32 MiB (scripts/xz_wrap.sh), 128 MiB since 6.7.
+# Dictionary an xz or lzma decoder may ask for; kernels use 32 MiB, newer ones 128 (scripts/xz_wrap.sh).
 MAX_DICTIONARY = 256 << 20
 # The build appends the decompressed size to each payload; in gzip it is the format's own ISIZE.
 SIZE_TRAILER = struct.Struct("<I")

@@ -33,13 +33,14 @@ class Initrd:
     gpa: int
 
 
-def e820_map(memory_size: int) -> list[tuple[int, int, int]]:
-    """``(address, length, type)`` of everything the guest must know of, ascending."""
+def e820_map(memory_size: int, *, acpi: bool) -> list[tuple[int, int, int]]:
+    """``(address, length, type)`` of RAM and of what lies in it that is not free, ascending."""
+    tables = E820_ACPI if acpi else E820_RESERVED
     (_, low), *high = ram_ranges(memory_size)
     return [
         (0, lowmem.EBDA, E820_RAM),
         (lowmem.EBDA, lowmem.EBDA_END - lowmem.EBDA, E820_RESERVED),
-        (lowmem.ACPI_TABLES, lowmem.ACPI_TABLES_END - lowmem.ACPI_TABLES, E820_ACPI),
+        (lowmem.ACPI_TABLES, lowmem.ACPI_TABLES_END - lowmem.ACPI_TABLES, tables),
         (lowmem.HIGH_MEMORY, low - lowmem.HIGH_MEMORY, E820_RAM),
         *((address, length, E820_RAM) for address, length in high),
     ]
@@ -57,7 +58,7 @@ def boot_params(header: SetupHeader, memory_size: int, initrd: Initrd | None, rs
     struct.pack_into("<I", page, _CMD_LINE_PTR, lowmem.CMDLINE)
     struct.pack_into("<Q", page, _ACPI_RSDP_ADDR, rsdp)
     struct.pack_into("<II", page, _RAMDISK_IMAGE, *((initrd.gpa, initrd.size) if initrd else (0, 0)))
-    entries = e820_map(memory_size)
+    entries = e820_map(memory_size, acpi=bool(rsdp))
     page[_E820_ENTRIES] = len(entries)
     for index, entry in enumerate(entries):
         _E820_ENTRY.pack_into(page, _E820_TABLE + index * _E820_ENTRY.size, *entry)

@@ -129,7 +129,7 @@ def _place_initrd(path: str, kernel: KernelImage, ram_end: int) -> Initrd:
     if gpa < kernel.end:
         room = max(limit - kernel.end, 0)
         raise ImageError(
-            f"{path}: an initrd of {size} bytes does not fit: behind the kernel is room for {room}"
+            f"{path}: an initrd of {size} bytes does not fit into RAM; {room} are free behind the kernel"
         )
     return Initrd(path, size, gpa)
 
