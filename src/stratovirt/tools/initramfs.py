@@ -34,9 +34,9 @@ BOOT_MODULES = (
     "vmw_vsock_virtio_transport",
     "virtiofs",
 )
-DIRECTORIES = ("/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp", "/var")
-# One directory of commands under the names that programs and the kernel's helpers look for.
-COMMAND_DIRECTORIES = {"/sbin": "bin", "/usr/bin": "../bin", "/usr/sbin": "../bin"}
+DIRECTORIES = ("/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp", "/var/log")
+# Other names of directories, which programs and the kernel's helpers look for.
+ALIASES = {"/sbin": "bin", "/usr/bin": "../bin", "/usr/sbin": "../bin", "/var/run": "../run"}
 
 
 def find_busybox(cache: Path) -> Path:
@@ -68,6 +68,8 @@ def build(
     archive = Archive()
     for path in DIRECTORIES:
         archive.directory(path)
+    for path, target in ALIASES.items():
+        archive.symlink(path, target)
     archive.character_device("/dev/console", 5, 1)
     _add_resources(archive, "", resources.files("stratovirt.tools") / "rootfs")
     _add_busybox(archive, busybox)
@@ -92,8 +94,6 @@ def _add_busybox(archive: Archive, busybox: Path) -> None:
     archive.file("/bin/busybox", _read(busybox), executable=True)
     for applet in _applets(busybox):
         archive.symlink(f"/bin/{applet}", "busybox")
-    for path, target in COMMAND_DIRECTORIES.items():
-        archive.symlink(path, target)
 
 
 def _applets(busybox: Path) -> list[str]:
@@ -104,6 +104,7 @@ def _applets(busybox: Path) -> list[str]:
 def _add_modules(archive: Archive, kernel: Kernel, extra: Iterable[str]) -> None:
     if kernel.modules is None:
         log.info("%s: no modules found for it, so the initramfs has none", kernel.image)
+        archive.file("/etc/modules", b"")
         return
     tree = ModuleTree(kernel.modules)
     order = tree.load_order([*(name for name in BOOT_MODULES if name in tree), *extra])
