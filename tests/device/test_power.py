@@ -2,7 +2,7 @@
 
 import pytest
 
-from stratovirt.devices.power import I8042, BootMarks, EventDevice, ResetRegister, SleepRegisters
+from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
 from tests.device.fakes import FakeIrq, FakeSwitch
 
 
@@ -48,17 +48,9 @@ def test_only_the_reset_value_resets() -> None:
 
 def test_the_power_button_interrupts_until_its_event_is_read() -> None:
     irq = FakeIrq()
-    device = EventDevice(irq)
+    device = EventDevice(irq, power_button=2)
     device.press_power_button()
     assert irq.level
-    assert device.mmio_read(0, 4) == EventDevice.POWER_BUTTON
+    assert device.mmio_read(0, 4) == 2
     assert not irq.level
     assert device.mmio_read(0, 4) == 0
-
-
-def test_boot_marks_are_passed_on() -> None:
-    marks: list[int] = []
-    port = BootMarks(marks.append)
-    port.pio_write(0, 1, 1)
-    assert marks == [1]
-    assert port.pio_read(0, 1) == 0xFF

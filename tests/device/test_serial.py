@@ -114,6 +114,13 @@ def test_the_chip_identifies_as_a_16550a() -> None:
     assert port.pio_read(SCR, 1) == 0xA5
 
 
+def test_scratch_writes_are_told_to_the_listener() -> None:
+    marks: list[int] = []
+    port = Serial(FakePeer(), FakeIrq(), marks.append)
+    port.pio_write(SCR, 1, 2)
+    assert marks == [2]
+
+
 def test_reset_drops_the_interrupt_and_what_was_received() -> None:
     port, peer, irq = uart()
     port.pio_write(IER, 1, 3)

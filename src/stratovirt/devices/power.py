@@ -7,7 +7,6 @@ Device with its power button. What a reset or power-off then means is the machin
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Protocol
 
 from stratovirt.accel.protocol import IrqLine
@@ -117,12 +116,13 @@ class EventDevice:
     """The Generic Event Device (ACPI 6.4 §5.6.9): one 32-bit register of pending events, cleared by reading.
 
     The DSDT's ``_EVT`` reads it when the interrupt fires and notifies the power button.
+
+    :param power_button: the bit that the DSDT takes for the power button.
     """
 
-    POWER_BUTTON = 1
-
-    def __init__(self, irq: IrqLine) -> None:
+    def __init__(self, irq: IrqLine, power_button: int) -> None:
         self._irq = irq
+        self._power_button = power_button
         self._lock = threading.Lock()
         self.reset()
 
@@ -134,7 +134,7 @@ class EventDevice:
     def press_power_button(self) -> None:
         """Any thread."""
         with self._lock:
-            self._pending |= self.POWER_BUTTON
+            self._pending |= self._power_button
             self._irq.set_level(True)
 
     def mmio_read(self, offset: int, _size: int) -> int:
@@ -148,22 +148,3 @@ class EventDevice:
 
     def mmio_write(self, _offset: int, _size: int, _value: int) -> None:
         """Read-only."""
-
-
-class BootMarks:
-    """Port 0x3FF: a guest marks how far its boot has come (1: kernel started, 2: userspace reached).
-
-    :param mark: called with each value written.
-    """
-
-    def __init__(self, mark: Callable[[int], None]) -> None:
-        self._mark = mark
-
-    def pio_read(self, _offset: int, size: int) -> int:
-        """Write-only: reads all ones."""
-        return (1 << 8 * size) - 1
-
-    def pio_write(self, _offset: int, _size: int, value: int) -> None:
-        """Pass the mark on."""
-        self._mark(value)
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from stratovirt.accel.protocol import IrqLine
@@ -41,12 +42,23 @@ class SerialPeer(Protocol):
         """The next byte of input, or None."""
 
 
-class Serial:
-    """A UART whose line ends at ``peer``. The peer calls :meth:`input_ready` and :meth:`output_ready`."""
+def _ignore_scratch(_value: int) -> None:
+    """What becomes of scratch writes while nobody listens."""
 
-    def __init__(self, peer: SerialPeer, irq: IrqLine) -> None:
+
+class Serial:
+    """A UART whose line ends at ``peer``. The peer calls :meth:`input_ready` and :meth:`output_ready`.
+
+    :param on_scratch: called with what the guest writes to the scratch register, which nothing else uses:
+        at port 0x3FF it carries StratoVirt's boot marks.
+    """
+
+    def __init__(
+        self, peer: SerialPeer, irq: IrqLine, on_scratch: Callable[[int], None] = _ignore_scratch
+    ) -> None:
         self._peer = peer
         self._irq = irq
+        self._on_scratch = on_scratch
         self._lock = threading.Lock()
         self.reset()
 
@@ -153,6 +165,7 @@ class Serial:
             self._mcr = value & 0x1F
         elif offset == SCR:
             self._scr = value
+            self._on_scratch(value)
 
     def _write_ier(self, value: int) -> None:
         if self._lcr & LCR_DLAB:

@@ -1,7 +1,7 @@
 """The machine's branch of the tree: vCPU threads, device and backend tasks, guest requests.
 
-The law: cancelling the scope that runs :meth:`MachineTree.run` tears the machine down, and an exception in any
-of its tasks does the same; either way no thread is left in guest code and the board is closed.
+The law: cancelling the scope that runs :meth:`MachineTree.run` tears the machine down, and an exception
+in any of its tasks does the same; either way no thread is left in guest code.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from stratovirt.machine.events import (
 log = logging.getLogger(__name__)
 
 EXIT_ORDERLY = 0
+EXIT_REFUSED = 1
 EXIT_AFTER_CRASH = 2
 
 # Which states each request is allowed in; docs/run-states.md shows the same table to users.
@@ -80,7 +81,6 @@ class Supervisor:
         self._machine: SupervisedMachine | None = None
         self._ending: Ending | None = None
         self._ended = trio.Event()
-        self._shutdown_published = False
 
     @property
     def state(self) -> RunState:
@@ -127,12 +127,15 @@ class Supervisor:
         """See :class:`MachineControl`."""
         self.end(Cause.HOST_QMP_QUIT)
 
-    def end(self, cause: Cause) -> None:
+    def end(self, cause: Cause, detail: str = "") -> None:
         """Let the process end for ``cause``; the first cause stays."""
-        if self._ending is None:
-            crashed = self._state is RunState.INTERNAL_ERROR
-            self._ending = Ending(cause, EXIT_AFTER_CRASH if crashed else EXIT_ORDERLY)
-            self._ended.set()
+        crashed = self._state is RunState.INTERNAL_ERROR
+        self._end(Ending(cause, EXIT_AFTER_CRASH if crashed else EXIT_ORDERLY), detail)
+
+    def refuse(self, problem: str) -> None:
+        """The machine cannot even be built: say so and end."""
+        log.error("%s", problem)
+        self._end(Ending(Cause.HOST_ERROR, EXIT_REFUSED), problem)
 
     async def until_ended(self) -> Ending:
         """Wait until somebody has asked for the end."""
@@ -140,11 +143,21 @@ class Supervisor:
         assert self._ending is not None
         return self._ending
 
-    def publish_shutdown(self, cause: Cause) -> None:
-        """Publish SHUTDOWN, once in the life of the process."""
-        if not self._shutdown_published:
-            self._shutdown_published = True
-            self.events.publish(ShutDown(cause))
+    async def halt(self) -> None:
+        """Stop guest code, if any runs; the process ends."""
+        if self._machine is not None:
+            await self._machine.pause()
+
+    def publish_shutdown(self) -> None:
+        """Publish SHUTDOWN for the cause of the end; a guest's own was published when it happened."""
+        if self._ending is not None and not self._ending.cause.by_guest:
+            self.events.publish(ShutDown(self._ending.cause))
+
+    def _end(self, ending: Ending, detail: str) -> None:
+        if self._ending is None:
+            log.info("ending: %s %s", ending.cause.value, detail)
+            self._ending = ending
+            self._ended.set()
 
     def attach(self, machine: SupervisedMachine) -> None:
         """The machine is built: let it run if it is to run. The caller holds the turn lock."""
@@ -152,7 +165,7 @@ class Supervisor:
         if self._state is RunState.RUNNING:
             machine.resume()
 
-    def crashed(self, reason: str) -> None:
+    def crash(self, reason: str) -> None:
         """The machine's scope ended by an exception; it is gone, the monitors stay."""
         log.error("the machine crashed: %s", reason)
         self._machine = None
@@ -208,14 +221,13 @@ class Supervisor:
             self._enter(RunState.PAUSED)
         elif self._state is RunState.RUNNING and self._machine is not None:
             self._machine.resume()
-        self._shutdown_published = False
         self.events.publish(WasReset(cause))
 
     async def _shut_down(self, cause: Cause) -> None:
         """The guest is off: publish SHUTDOWN, then end, or stay stopped for ``-no-shutdown``."""
         await self._pause(cause.value)
         self._enter(RunState.SHUTDOWN)
-        self.publish_shutdown(cause)
+        self.events.publish(ShutDown(cause))
         if self._ends_on_shutdown:
             self.end(cause)
         else:

@@ -1,0 +1,42 @@
+"""``stratovirt``: argv → Config → run; nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from stratovirt.errors import ConfigError
+
+EXIT_REFUSED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except ConfigError as error:
+        print(f"stratovirt: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+def _run(argv: Sequence[str]) -> int:
+    from stratovirt.cli import Help, Version, help_text, parse, refuse_not_built, version_text
+
+    request = parse(argv)
+    if isinstance(request, Help):
+        print(help_text())
+        return 0
+    if isinstance(request, Version):
+        print(version_text())
+        return 0
+    refuse_not_built(request)
+
+    from stratovirt.nursery.launch import launch
+    from stratovirt.nursery.log import set_up_log
+
+    set_up_log(request)
+    return launch(request)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The microvm board: RAM, an accelerator, and the fixed devices of :class:`stratovirt.boot.Platform`.
+
+The law: every address and interrupt number comes from the one Platform that the boot tables were made of.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from stratovirt.accel import choose
+from stratovirt.accel.protocol import Accelerator
+from stratovirt.boot.plan import BootPlan
+from stratovirt.boot.platform import EVENT_POWER_BUTTON, Platform
+from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
+from stratovirt.devices.rtc import Rtc
+from stratovirt.devices.serial import REGISTERS, Serial, SerialPeer
+from stratovirt.machine.bus import MachineBus
+from stratovirt.machine.power import PowerLine
+from stratovirt.memory import GuestMemory
+
+log = logging.getLogger(__name__)
+
+I8042_PORT, I8042_PORTS = 0x60, 5
+BOOT_MARKS = {1: "kernel started", 2: "userspace reached"}
+EVENT_DEVICE_SIZE = 4
+
+
+class ConsoleLine(SerialPeer, Protocol):
+    """A serial line's far end, which tells the UART when input or room has come."""
+
+    on_input: Callable[[], None]
+    on_room: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class MicrovmSpec:
+    """What a board is built from; every value has been checked.
+
+    :param memory: bytes of RAM.
+    :param plan: what is loaded, at the start and at each reset.
+    """
+
+    memory: int
+    vcpus: int
+    accelerator: choose.Choice
+    plan: BootPlan
+    platform: Platform
+
+
+class Microvm:
+    """A board with its kernel loaded, ready to run. Build it in a thread: it copies tens of megabytes."""
+
+    def __init__(self, spec: MicrovmSpec, console: ConsoleLine) -> None:
+        self.spec = spec
+        self.power = PowerLine()
+        self.bus = MachineBus()
+        self._started = time.monotonic()
+        self.memory = GuestMemory.allocate(spec.memory)
+        try:
+            self.accelerator: Accelerator = choose.create(
+                spec.accelerator, self.memory, spec.vcpus, self.bus
+            )
+        except BaseException:
+            self.memory.close()
+            raise
+        self.memory.written = self.accelerator.memory_written
+        try:
+            self._add_devices(console)
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    def reset(self) -> None:
+        """Power-on state with empty RAM and the kernel loaded anew; only while no vCPU runs."""
+        self.accelerator.reset()
+        for device in (self._serial, self._rtc, self._i8042, self._events):
+            device.reset()
+        self.memory.clear()
+        self._load()
+
+    def press_power_button(self) -> bool:
+        """Press the ACPI power button; False when the guest was booted without ACPI."""
+        if not self.spec.plan.acpi:
+            return False
+        self._events.press_power_button()
+        return True
+
+    def close(self) -> None:
+        """Give everything back; no vCPU may run."""
+        self.accelerator.close()
+        self.memory.close()
+
+    def _load(self) -> None:
+        self.accelerator.start(self.spec.plan.load(self.memory))
+
+    def _add_devices(self, console: ConsoleLine) -> None:
+        platform, line = self.spec.platform, self.accelerator.irq_line
+        self._serial = Serial(console, line(platform.serial_gsi), self._mark)
+        console.on_input = self._serial.input_ready
+        console.on_room = self._serial.output_ready
+        self._rtc = Rtc()
+        self._i8042 = I8042(self.power)
+        self._events = EventDevice(line(platform.event_gsi), EVENT_POWER_BUTTON)
+        sleep, reset = SleepRegisters(self.power), ResetRegister(self.power, platform.reset_value)
+
+        self.bus.claim_ports(platform.serial_port, REGISTERS, self._serial)
+        self.bus.claim_ports(platform.rtc_port, 2, self._rtc)
+        self.bus.claim_ports(I8042_PORT, I8042_PORTS, self._i8042)
+        self.bus.claim_ports(platform.sleep_control_port, 2, sleep)
+        self.bus.claim_ports(platform.reset_port, 1, reset)
+        self.bus.claim_mmio(platform.event_address, EVENT_DEVICE_SIZE, self._events)
+
+    def _mark(self, value: int) -> None:
+        if value in BOOT_MARKS:
+            elapsed = (time.monotonic() - self._started) * 1000
+            log.info("boot mark %d (%s) after %.1f ms", value, BOOT_MARKS[value], elapsed)

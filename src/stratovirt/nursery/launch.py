@@ -1,0 +1,114 @@
+"""From a Config to a run: everything that can be refused is refused here, before trio starts.
+
+The law: what is claimed here (sockets, files, the terminal, the pidfile) is given back here, on every
+way out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import ExitStack
+
+import trio
+
+from stratovirt.accel import choose
+from stratovirt.boot.plan import BootRequest, plan
+from stratovirt.boot.platform import Platform
+from stratovirt.chardev.listener import SocketServer
+from stratovirt.chardev.protocol import Chardev
+from stratovirt.cli import config
+from stratovirt.cli.config import Config
+from stratovirt.errors import OptionError
+from stratovirt.machine.microvm import MicrovmSpec
+from stratovirt.nursery import run
+from stratovirt.nursery.backends import make_chardev, make_socket
+from stratovirt.nursery.daemon import daemonize, pidfile
+from stratovirt.nursery.monitors import Monitor
+
+log = logging.getLogger(__name__)
+
+DEFAULT_APPEND = "console=ttyS0"
+
+
+def launch(options: Config) -> int:
+    """Run the machine that ``options`` describe; the process's exit code.
+
+    :raises ConfigError: it cannot be had.
+    """
+    ready = daemonize() if options.daemonize else _nothing
+    options = _with_terminal(options)
+    with ExitStack() as claimed:
+        board = _board(options)
+        chardevs = {spec.id: make_chardev(spec) for spec in options.chardevs}
+        monitors = [
+            *(_qmp_monitor(number, spec) for number, spec in enumerate(options.qmp)),
+            *(Monitor(chardevs[spec.chardev], "delay") for spec in options.mons),
+        ]
+        for chardev in [*chardevs.values(), *(monitor.chardev for monitor in monitors)]:
+            claimed.callback(chardev.close)
+            chardev.open()
+        claimed.enter_context(pidfile(options.pidfile))
+        console = options.serial.chardev if options.serial else None
+        return run.main(
+            run.Launch(
+                board=board,
+                console=chardevs[console] if console else None,
+                monitors=monitors,
+                wait_for=_awaited(options, monitors, chardevs),
+                ready=ready,
+                freeze=options.freeze,
+                reboot=not options.no_reboot,
+                shutdown=not options.no_shutdown,
+            )
+        )
+
+
+def _nothing() -> None:
+    """What readiness means to a process in the foreground."""
+
+
+def _with_terminal(options: Config) -> Config:
+    """On a terminal without ``-serial``, the serial port is this terminal."""
+    on_terminal = not options.daemonize and os.isatty(sys.stdin.fileno()) and os.isatty(sys.stdout.fileno())
+    has_stdio = any(isinstance(spec, config.StdioChardev) for spec in options.chardevs)
+    if options.serial is not None or has_stdio or not on_terminal or options.machine.type == "none":
+        return options
+    return options._replace(
+        chardevs=(*options.chardevs, config.StdioChardev("serial0")),
+        serial=config.Serial("serial0"),
+        append=DEFAULT_APPEND if options.append is None else options.append,
+    )
+
+
+def _board(options: Config) -> MicrovmSpec | None:
+    if options.machine.type == "none":
+        return None
+    if options.kernel is None:
+        raise OptionError("-kernel", "is missing: a machine of type microvm boots a kernel")
+    request = BootRequest(
+        kernel=options.kernel,
+        initrd=options.initrd,
+        cmdline=options.append or "",
+        memory_size=options.memory,
+        cpus=options.smp.cpus,
+        acpi=options.machine.acpi,
+        platform=Platform(),
+    )
+    accelerator = choose.choose(options.machine.accel)
+    log.info("%s", accelerator)
+    return MicrovmSpec(options.memory, options.smp.cpus, accelerator, plan(request), request.platform)
+
+
+def _qmp_monitor(number: int, spec: config.QmpMonitor) -> Monitor:
+    return Monitor(make_socket(f"compat_monitor{number}", spec.address, server=True), spec.throttle)
+
+
+def _awaited(options: Config, monitors: list[Monitor], chardevs: dict[str, Chardev]) -> list[trio.Event]:
+    """The first connections that hold the boot: of every listener given without ``nowait``."""
+    listeners = [monitor.chardev for monitor, spec in zip(monitors, options.qmp, strict=False) if spec.wait]
+    listeners += [
+        chardevs[spec.id] for spec in options.chardevs if isinstance(spec, config.SocketChardev) and spec.wait
+    ]
+    return [listener.first_client for listener in listeners if isinstance(listener, SocketServer)]
