@@ -66,5 +66,5 @@ async def _slave_opened(master: int) -> None:
     """Wait until somebody has the slave open."""
     poll = select.poll()
     poll.register(master, 0)  # POLLHUP, which the master has while no slave is open, needs no asking
-    while poll.poll(0):
+    while poll.poll(0):  # noqa: ASYNC110 - no one could set an Event
         await trio.sleep(POLL_SECONDS)

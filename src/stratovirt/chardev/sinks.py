@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
 
 import trio
 
 from stratovirt.chardev.protocol import Handler
 from stratovirt.errors import ConfigError
 
-
-class Silence(trio.abc.ReceiveStream):
-    """The input of a device that has none: nothing ever comes, and it never ends."""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await trio.sleep_forever()
-        return b""
-
-    async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
+RINGBUF_SIZE = 64 << 10
+"""Bytes a ring buffer keeps when no size is given, as in QEMU."""
 
 
-class Sink:
-    """A character device that only takes output."""
-
-    def __init__(self, id: str, filename: str) -> None:
-        self.id = id
-        self.filename = filename
-
-    def open(self) -> None:
-        """Nothing to claim."""
-
-    @abstractmethod
-    def _output(self) -> trio.abc.SendStream:
-        """Where this connection's output goes."""
-
-    async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
-        """Run ``handler`` once, over a stream without input."""
-        async with trio.StapledStream(self._output(), Silence()) as stream:
-            await handler(stream)
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-
-class File(Sink):
+class File:
     """Output into the file at ``path``, which is emptied first, as QEMU does."""
 
+    filename = "file"
+
     def __init__(self, id: str, path: str) -> None:
-        super().__init__(id, "file")
+        self.id = id
         self._path = path
         self._fd: int | None = None
 
@@ -66,10 +36,11 @@ class File(Sink):
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot write: {error.strerror}") from error
 
-    def _output(self) -> trio.abc.SendStream:
+    async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
+        """Run ``handler`` once; its output goes to the page cache, which does not block for long."""
         if self._fd is None:
             raise RuntimeError(f"chardev {self.id} is not open")
-        return trio.lowlevel.FdStream(os.dup(self._fd))  # writes to the page cache do not block for long
+        await _serve_output(handler, trio.lowlevel.FdStream(os.dup(self._fd)))
 
     def close(self) -> None:
         """Close the file."""
@@ -78,23 +49,15 @@ class File(Sink):
             self._fd = None
 
 
-class Null(Sink):
-    """Output into nothing."""
-
-    def __init__(self, id: str) -> None:
-        super().__init__(id, "null")
-
-    def _output(self) -> trio.abc.SendStream:
-        return _Appender(bytearray(), 0)
-
-
-class RingBuffer(Sink):
+class RingBuffer:
     """Output into memory: the last ``size`` bytes of it, a power of two."""
 
-    def __init__(self, id: str, size: int = 64 << 10) -> None:
+    filename = "ringbuf"
+
+    def __init__(self, id: str, size: int = RINGBUF_SIZE) -> None:
         if size < 1 or size & (size - 1):
             raise ConfigError(f"ringbuf size {size} is not a power of two")
-        super().__init__(id, "ringbuf")
+        self.id = id
         self._size = size
         self._kept = bytearray()
 
@@ -104,12 +67,38 @@ class RingBuffer(Sink):
         del self._kept[:size]
         return taken
 
-    def _output(self) -> trio.abc.SendStream:
-        return _Appender(self._kept, self._size)
+    def open(self) -> None:
+        """Nothing to claim."""
+
+    async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
+        """Run ``handler`` once."""
+        await _serve_output(handler, _Keeper(self._kept, self._size))
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
-class _Appender(trio.abc.SendStream):
-    """Appends to a buffer and keeps its last ``size`` bytes."""
+class Null:
+    """Output into nothing."""
+
+    filename = "null"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def open(self) -> None:
+        """Nothing to claim."""
+
+    async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
+        """Run ``handler`` once."""
+        await _serve_output(handler, _Keeper(bytearray(), 0))
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class _Keeper(trio.abc.SendStream):
+    """Keeps the last ``size`` bytes of what is sent in ``kept``."""
 
     def __init__(self, kept: bytearray, size: int) -> None:
         self._kept = kept
@@ -125,3 +114,18 @@ class _Appender(trio.abc.SendStream):
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
+
+
+class _Silence(trio.abc.ReceiveStream):
+    """The input of a device that has none: nothing ever comes, and it never ends."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.sleep_forever()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def _serve_output(handler: Handler, output: trio.abc.SendStream) -> None:
+    async with trio.StapledStream(output, _Silence()) as stream:
+        await handler(stream)

@@ -86,7 +86,7 @@ class EscapeStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:
-            await self._terminal.send_all(data)
+            await self._terminal.send_all(memoryview(data))
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._terminal.wait_send_all_might_not_block()
