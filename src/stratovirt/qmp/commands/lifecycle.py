@@ -1,0 +1,46 @@
+"""Run, pause, reset, power down, end."""
+
+from __future__ import annotations
+
+from stratovirt.machine.control import RunState
+from stratovirt.qmp.arguments import NoArguments
+from stratovirt.qmp.command import Context, Reply, command
+
+
+@command("query-status")
+async def query_status(context: Context, arguments: NoArguments) -> Reply:
+    state = context.control.state
+    return Reply({"running": state is RunState.RUNNING, "singlestep": False, "status": state.value})
+
+
+@command("stop", changes_machine=True)
+async def stop(context: Context, arguments: NoArguments) -> Reply:
+    await context.control.stop()
+    return Reply()
+
+
+@command("cont", changes_machine=True)
+async def cont(context: Context, arguments: NoArguments) -> Reply:
+    await context.control.cont()
+    return Reply()
+
+
+@command("system_reset", changes_machine=True)
+async def system_reset(context: Context, arguments: NoArguments) -> Reply:
+    await context.control.reset()
+    return Reply()
+
+
+@command("system_powerdown", changes_machine=True)
+async def system_powerdown(context: Context, arguments: NoArguments) -> Reply:
+    await context.control.powerdown()
+    return Reply()
+
+
+@command("quit")
+async def quit(context: Context, arguments: NoArguments) -> Reply:
+    # The reply goes first: who asked for the end must not have to guess if it was heard.
+    return Reply(then=context.control.quit)
+
+
+HANDLERS = (query_status, stop, cont, system_reset, system_powerdown, quit)
