@@ -1,7 +1,7 @@
 """What the chip asks of the engine, and the one fault it can ask for.
 
-The law: the chip calls :class:`VcpuSignals` with its lock held, so an implementation returns at once, never calls
-back into the chip, and takes no lock under which the engine calls a locking method of the chip.
+The law: the chip calls :class:`VcpuSignals` with its lock held, so an implementation returns at once, never
+calls back into the chip, and takes no lock under which the engine calls a locking method of the chip.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class GeneralProtection(StratovirtError):
 
 
 class VcpuSignals(Protocol):
-    """Requests to a vCPU. ``cpu`` is its index and APIC id. Callable from any thread, under the chip's lock."""
+    """Requests to vCPU ``cpu`` (index and APIC id). Called from any thread, under the chip's lock."""
 
     def interrupt(self, cpu: int) -> None:
         """``pending(cpu)`` holds now: look for an interrupt soon. Repeats while it holds are harmless."""
