@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from contextlib import ExitStack
 
 import trio
@@ -18,18 +17,17 @@ from stratovirt.boot.plan import BootRequest, plan
 from stratovirt.boot.platform import Platform
 from stratovirt.chardev.listener import SocketServer
 from stratovirt.chardev.protocol import Chardev
-from stratovirt.cli import config
-from stratovirt.cli.config import Config
+from stratovirt.chardev.stdio import STDIN, STDOUT
+from stratovirt.cli import Config, config, with_terminal
 from stratovirt.errors import OptionError
 from stratovirt.machine.microvm import MicrovmSpec
 from stratovirt.nursery import run
 from stratovirt.nursery.backends import make_chardev, make_socket
 from stratovirt.nursery.daemon import daemonize, pidfile
 from stratovirt.nursery.monitors import Monitor
+from stratovirt.qmp.flow import Throttle
 
 log = logging.getLogger(__name__)
-
-DEFAULT_APPEND = "console=ttyS0"
 
 
 def launch(options: Config) -> int:
@@ -38,13 +36,14 @@ def launch(options: Config) -> int:
     :raises ConfigError: it cannot be had.
     """
     ready = daemonize() if options.daemonize else _nothing
-    options = _with_terminal(options)
+    if _is_on_terminal():
+        options = with_terminal(options)
     with ExitStack() as claimed:
         board = _board(options)
         chardevs = {spec.id: make_chardev(spec) for spec in options.chardevs}
         monitors = [
             *(_qmp_monitor(number, spec) for number, spec in enumerate(options.qmp)),
-            *(Monitor(chardevs[spec.chardev], "delay") for spec in options.mons),
+            *(Monitor(chardevs[spec.chardev], Throttle.DELAY) for spec in options.mons),
         ]
         for chardev in [*chardevs.values(), *(monitor.chardev for monitor in monitors)]:
             claimed.callback(chardev.close)
@@ -69,17 +68,8 @@ def _nothing() -> None:
     """What readiness means to a process in the foreground."""
 
 
-def _with_terminal(options: Config) -> Config:
-    """On a terminal without ``-serial``, the serial port is this terminal."""
-    on_terminal = not options.daemonize and os.isatty(sys.stdin.fileno()) and os.isatty(sys.stdout.fileno())
-    has_stdio = any(isinstance(spec, config.StdioChardev) for spec in options.chardevs)
-    if options.serial is not None or has_stdio or not on_terminal or options.machine.type == "none":
-        return options
-    return options._replace(
-        chardevs=(*options.chardevs, config.StdioChardev("serial0")),
-        serial=config.Serial("serial0"),
-        append=DEFAULT_APPEND if options.append is None else options.append,
-    )
+def _is_on_terminal() -> bool:
+    return os.isatty(STDIN) and os.isatty(STDOUT)
 
 
 def _board(options: Config) -> MicrovmSpec | None:
@@ -102,7 +92,7 @@ def _board(options: Config) -> MicrovmSpec | None:
 
 
 def _qmp_monitor(number: int, spec: config.QmpMonitor) -> Monitor:
-    return Monitor(make_socket(f"compat_monitor{number}", spec.address, server=True), spec.throttle)
+    return Monitor(make_socket(f"compat_monitor{number}", spec.address, server=True), Throttle(spec.throttle))
 
 
 def _awaited(options: Config, monitors: list[Monitor], chardevs: dict[str, Chardev]) -> list[trio.Event]:

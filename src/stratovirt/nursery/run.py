@@ -72,11 +72,12 @@ async def run(launch: Launch) -> int:
 
 async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> None:
     """First phase of the shutdown: the reply to quit, then SHUTDOWN in a send of its own."""
-    await server.flushed(FLUSH_SECONDS)
+    with trio.move_on_after(FLUSH_SECONDS):
+        await server.flushed()
     await supervisor.halt()
     await port.drain(trio.current_time() + FLUSH_SECONDS)
     supervisor.publish_shutdown()
-    await server.flushed(FLUSH_SECONDS)
+    await server.close(FLUSH_SECONDS)
 
 
 async def _run_machine(launch: Launch, supervisor: Supervisor, console: Console) -> None:
