@@ -10,10 +10,9 @@ from cffi import FFI
 CONSTANTS = """
     KVM_API_VERSION KVM_GET_API_VERSION KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE
     KVM_GET_SUPPORTED_CPUID KVM_GET_MSR_INDEX_LIST KVM_CREATE_VM
-    KVM_CAP_IRQCHIP KVM_CAP_USER_MEMORY KVM_CAP_PIT2 KVM_CAP_IRQFD KVM_CAP_IRQFD_RESAMPLE KVM_CAP_IOEVENTFD
+    KVM_CAP_IRQCHIP KVM_CAP_USER_MEMORY KVM_CAP_PIT2 KVM_CAP_IRQFD KVM_CAP_IOEVENTFD
     KVM_CAP_IRQ_ROUTING KVM_CAP_MP_STATE KVM_CAP_VCPU_EVENTS KVM_CAP_DEBUGREGS KVM_CAP_XSAVE KVM_CAP_XSAVE2
     KVM_CAP_XCRS KVM_CAP_ADJUST_CLOCK KVM_CAP_IMMEDIATE_EXIT KVM_CAP_TSC_DEADLINE_TIMER
-    KVM_CAP_NR_MEMSLOTS KVM_CAP_MAX_VCPUS
 
     KVM_SET_USER_MEMORY_REGION KVM_MEM_LOG_DIRTY_PAGES KVM_GET_DIRTY_LOG
     KVM_SET_TSS_ADDR KVM_SET_IDENTITY_MAP_ADDR KVM_CREATE_IRQCHIP KVM_CREATE_PIT2 KVM_PIT_SPEAKER_DUMMY
@@ -28,12 +27,11 @@ CONSTANTS = """
     KVM_GET_XSAVE KVM_GET_XSAVE2 KVM_SET_XSAVE KVM_GET_XCRS KVM_SET_XCRS
     KVM_GET_DEBUGREGS KVM_SET_DEBUGREGS KVM_GET_LAPIC KVM_SET_LAPIC
     KVM_GET_VCPU_EVENTS KVM_SET_VCPU_EVENTS KVM_GET_MP_STATE KVM_SET_MP_STATE
-    KVM_MP_STATE_RUNNABLE KVM_MP_STATE_UNINITIALIZED KVM_MP_STATE_INIT_RECEIVED KVM_MP_STATE_HALTED
-    KVM_HAS_DEVICE_ATTR KVM_GET_DEVICE_ATTR KVM_SET_DEVICE_ATTR KVM_VCPU_TSC_CTRL KVM_VCPU_TSC_OFFSET
-    KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+    KVM_GET_DEVICE_ATTR KVM_SET_DEVICE_ATTR KVM_VCPU_TSC_CTRL KVM_VCPU_TSC_OFFSET
+    KVM_CAP_BINARY_STATS_FD KVM_GET_STATS_FD
 
-    KVM_EXIT_UNKNOWN KVM_EXIT_IO KVM_EXIT_MMIO KVM_EXIT_INTR KVM_EXIT_SHUTDOWN KVM_EXIT_FAIL_ENTRY
-    KVM_EXIT_INTERNAL_ERROR KVM_EXIT_SYSTEM_EVENT KVM_EXIT_IO_OUT KVM_INTERNAL_ERROR_EMULATION
+    KVM_EXIT_IO KVM_EXIT_MMIO KVM_EXIT_INTR KVM_EXIT_SHUTDOWN KVM_EXIT_FAIL_ENTRY
+    KVM_EXIT_INTERNAL_ERROR KVM_EXIT_IO_OUT
 
     PROT_READ PROT_WRITE MAP_SHARED
 """
@@ -43,7 +41,6 @@ struct kvm_run {
     uint8_t immediate_exit;
     uint32_t exit_reason;
     union {
-        struct { uint64_t hardware_exit_reason; } hw;
         struct { uint64_t hardware_entry_failure_reason; uint32_t cpu; } fail_entry;
         struct { uint8_t direction; uint8_t size; uint16_t port; uint32_t count; uint64_t data_offset; } io;
         struct { uint64_t phys_addr; uint8_t data[8]; uint32_t len; uint8_t is_write; } mmio;
@@ -79,6 +76,8 @@ struct kvm_debugregs { ...; };
 struct kvm_vcpu_events { ...; };
 struct kvm_lapic_state { char regs[...]; ...; };
 struct kvm_mp_state { uint32_t mp_state; ...; };
+struct kvm_stats_header { uint32_t name_size, num_desc, desc_offset, data_offset; ...; };
+struct kvm_stats_desc { uint32_t offset; char name[]; ...; };
 struct kvm_translation { uint64_t linear_address; uint64_t physical_address; uint8_t valid; ...; };
 struct kvm_device_attr { uint32_t flags; uint32_t group; uint64_t attr; uint64_t addr; ...; };
 

@@ -42,13 +42,13 @@ class KvmSystem:
     :raises AcceleratorUnavailable: it is missing, forbidden, of another API version or incomplete.
     """
 
-    def __init__(self, path: str = DEVICE) -> None:
+    def __init__(self) -> None:
         try:
-            self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self.fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise AcceleratorUnavailable(_why_not_opened(path, error)) from error
+            raise AcceleratorUnavailable(_why_not_opened(error)) from error
         try:
-            self._check(path)
+            self._check()
         except BaseException:
             self.close()
             raise
@@ -76,21 +76,21 @@ class KvmSystem:
         ioctl(self.fd, "KVM_GET_MSR_INDEX_LIST", table)
         return list(table.indices[0 : table.nmsrs])
 
-    def _check(self, path: str) -> None:
+    def _check(self) -> None:
         try:
             version = ioctl(self.fd, "KVM_GET_API_VERSION")
         except OSError as error:
-            raise AcceleratorUnavailable(f"{path} is not a KVM device") from error
+            raise AcceleratorUnavailable(f"{DEVICE} is not a KVM device") from error
         if version != lib.KVM_API_VERSION:
-            raise AcceleratorUnavailable(f"{path} has API version {version}, not {lib.KVM_API_VERSION}")
+            raise AcceleratorUnavailable(f"{DEVICE} has API version {version}, not {lib.KVM_API_VERSION}")
         lacking = [name for name in REQUIRED_CAPABILITIES if not self.extension(name)]
         if lacking:
-            raise AcceleratorUnavailable(f"{path} lacks {', '.join(lacking)}")
+            raise AcceleratorUnavailable(f"{DEVICE} lacks {', '.join(lacking)}")
 
 
-def _why_not_opened(path: str, error: OSError) -> str:
+def _why_not_opened(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"{path} does not exist on this host"
+        return f"{DEVICE} does not exist on this host"
     if isinstance(error, PermissionError):
-        return f"no permission for {path}: join the group that owns it, usually 'kvm'"
-    return f"{path} cannot be opened: {error.strerror}"
+        return f"no permission for {DEVICE}: join the group that owns it, usually 'kvm'"
+    return f"{DEVICE} cannot be opened: {error.strerror}"

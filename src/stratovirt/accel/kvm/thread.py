@@ -125,7 +125,7 @@ class KvmVcpuThread:
             case lib.KVM_EXIT_FAIL_ENTRY:
                 code = page.fail_entry.hardware_entry_failure_reason
                 self._fail(f"KVM cannot enter the guest, hardware reason {code:#x}")
-            case reason:
+            case reason:  # such as KVM_EXIT_SYSTEM_EVENT: of features that this machine does not enable
                 self._fail(f"KVM exit that nobody asked for, reason {reason}")
 
     def _fail(self, reason: str) -> NoReturn:

@@ -15,6 +15,7 @@ from stratovirt.accel.kvm._kvm import ffi, lib
 from stratovirt.accel.kvm.cpuid import CpuidEntry
 from stratovirt.accel.kvm.ioctl import ioctl
 from stratovirt.accel.kvm.state import Group, structure
+from stratovirt.accel.kvm.stats import BlockingCounter
 from stratovirt.accel.kvm.system import KvmSystem
 from stratovirt.accel.kvm.vm import KvmVm
 from stratovirt.accel.protocol import CpuStart
@@ -59,6 +60,7 @@ class KvmVcpu:
             size = ioctl(system.fd, "KVM_GET_VCPU_MMAP_SIZE")
             self.run_page = _map_run_page(self.fd, size)
             stack.callback(lib.munmap, self.run_page, size)
+            self._sleeping = _sleeping(system, self.fd, stack)
             self._groups = _groups(system)
             cpuid_table.write(self.fd, cpuid)
             self._msrs = msrs.readable(self.fd, (*system.msr_indices(), *msrs.MTRRS))
@@ -68,8 +70,9 @@ class KvmVcpu:
 
     @property
     def halted(self) -> bool:
-        """In HLT, or waiting for SIPI, at this moment."""
-        return False
+        """In HLT, or waiting for SIPI, at this moment. False while a pause keeps it out of the guest, and
+        on kernels before Linux 5.16, which do not say."""
+        return bool(self._sleeping)
 
     def close(self) -> None:
         """Unmap and close it."""
@@ -134,6 +137,14 @@ class KvmVcpu:
             local_vectors[LVT_LINT0 : LVT_LINT0 + 4] = DELIVER_EXTINT.to_bytes(4, "little")
         local_vectors[LVT_LINT1 : LVT_LINT1 + 4] = DELIVER_NMI.to_bytes(4, "little")
         ioctl(self.fd, "KVM_SET_LAPIC", lapic)
+
+
+def _sleeping(system: KvmSystem, fd: int, stack: ExitStack) -> BlockingCounter | None:
+    if not system.extension("KVM_CAP_BINARY_STATS_FD"):
+        return None
+    counter = BlockingCounter(fd)
+    stack.callback(counter.close)
+    return counter
 
 
 def _map_run_page(fd: int, size: int) -> ffi.CData:
