@@ -1,4 +1,4 @@
-"""The guests that tests and `make soak` boot: stock Debian kernels and one initramfs that runs a test by name.
+"""The guests that tests and `make soak` boot: stock Debian kernels, and one initramfs with tests by name.
 
 What the guest does is chosen by ``t=`` on the kernel command line and written in ``init``; what it prints is
 read from the serial port. Kernels and programs are kept in ``.guest/`` (or STRATOVIRT_GUEST_DIR): fetched
@@ -43,7 +43,7 @@ def generic_kernel() -> Path:
 
 @cache
 def initramfs(kernel: Path) -> Path:
-    """The test guest's initramfs with the modules of ``kernel``; ``t=`` on its command line picks the test."""
+    """The test guest's initramfs with modules of ``kernel``; ``t=`` on its command line picks the test."""
     directory = cache_directory()
     image = build(
         Kernel.at(kernel),
@@ -72,7 +72,7 @@ def _compile(source: Path, target: Path) -> None:
     if compiler is None:
         raise ConfigError(f"no C compiler for the test guest's {source.name}")
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    command = [compiler, *COMPILE, "-o", scratch, source]
+    command = [compiler, *COMPILE, "-o", str(scratch), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ConfigError(f"{source.name} does not compile: {done.stderr.strip().splitlines()[-1]}")
