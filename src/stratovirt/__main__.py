@@ -20,22 +20,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    from stratovirt.cli import Help, Version, help_text, parse, refuse_not_built, version_text
+    from stratovirt import __version__
+    from stratovirt.cli import EarlyExit, help_text, parse, refuse_not_built
 
-    request = parse(argv)
-    if isinstance(request, Help):
-        print(help_text())
+    options = parse(argv)
+    if isinstance(options, EarlyExit):
+        print(help_text().rstrip() if options is EarlyExit.HELP else f"StratoVirt {__version__}")
         return 0
-    if isinstance(request, Version):
-        print(version_text())
-        return 0
-    refuse_not_built(request)
+    refuse_not_built(options)
 
     from stratovirt.nursery.launch import launch
     from stratovirt.nursery.log import set_up_log
 
-    set_up_log(request)
-    return launch(request)
+    set_up_log(options)
+    return launch(options)
 
 
 if __name__ == "__main__":
