@@ -14,8 +14,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratovirt.chardev import port as port_module
 from stratovirt.chardev.port import GATHER_SECONDS, INPUT_LIMIT, OUTPUT_CHUNK, OUTPUT_LIMIT, BytePort
+from stratovirt.chardev.wakeup import Wakeup
 
 DEADLINE = 20.0
 
@@ -275,9 +275,14 @@ async def test_the_first_byte_after_a_silence_goes_out_at_once(
 async def test_output_in_a_row_goes_out_in_one_piece_and_wakes_nobody(
     port: BytePort, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wakes = []
-    wake = port_module.Wakeup.set
-    monkeypatch.setattr(port_module.Wakeup, "set", lambda self: (wakes.append(1), wake(self)))
+    wakes: list[Wakeup] = []
+    wake = Wakeup.set
+
+    def counted(wakeup: Wakeup) -> None:
+        wakes.append(wakeup)
+        wake(wakeup)
+
+    monkeypatch.setattr(Wakeup, "set", counted)
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(port.attach, ours)

@@ -36,7 +36,7 @@ class EscapeParser:
     def __init__(self) -> None:
         self._escaped = False
 
-    def feed(self, data: bytes) -> list[bytes | Key]:
+    def feed(self, data: bytes | bytearray) -> list[bytes | Key]:
         """Runs of bytes for the guest and keys for us, in the order typed."""
         found: list[bytes | Key] = []
         text = bytearray()
@@ -48,7 +48,7 @@ class EscapeParser:
             text.clear()
         return [*found, bytes(text)] if text else found
 
-    def _items(self, data: bytes) -> Iterator[int | Key]:
+    def _items(self, data: bytes | bytearray) -> Iterator[int | Key]:
         for byte in data:
             if not self._escaped and byte != ESCAPE:
                 yield byte

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import trio
@@ -41,11 +43,9 @@ class Stdio:
 
         :raises ConfigError: one of them is closed.
         """
-        for fd, name in ((STDIN, "input"), (STDOUT, "output")):
-            try:
-                os.fstat(fd)
-            except OSError as error:
-                raise ConfigError(f"stdio: standard {name} is closed") from error
+        for stream, name in ((sys.__stdin__, "input"), (sys.__stdout__, "output")):
+            if stream is None:  # by now its fd may be another file's
+                raise ConfigError(f"stdio: standard {name} is closed")
 
     async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
         """Run ``handler`` once. On a terminal only in the main thread, for SIGCONT's sake."""
@@ -58,20 +58,20 @@ class Stdio:
                 await handler(stream)
 
     async def _serve_raw(self, handler: Handler, stream: trio.abc.Stream) -> None:
-        try:
-            self._terminal.enter()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stay_raw)
-                await handler(stream)
-                nursery.cancel_scope.cancel()
-        finally:
-            self._terminal.restore()
-
-    async def _stay_raw(self) -> None:
-        """The shell has used the terminal while this process was stopped."""
-        with trio.open_signal_receiver(signal.SIGCONT) as signals:
-            async for _ in signals:
+        with trio.open_signal_receiver(signal.SIGCONT) as continued:
+            try:
                 self._terminal.enter()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._stay_raw, continued)
+                    await handler(stream)
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._terminal.restore()
+
+    async def _stay_raw(self, continued: AsyncIterator[int]) -> None:
+        """The shell has used the terminal while this process was stopped."""
+        async for _ in continued:
+            self._terminal.enter()
 
     def close(self) -> None:
         """Restore the terminal."""
@@ -84,7 +84,7 @@ class EndlessInput(trio.abc.ReceiveStream):
     def __init__(self, source: trio.abc.ReceiveStream) -> None:
         self._source = source
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._source.receive_some(max_bytes)
         if not data:
             await trio.sleep_forever()

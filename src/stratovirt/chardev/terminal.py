@@ -65,7 +65,7 @@ class EscapeStream(trio.abc.Stream):
         self._typed: deque[bytes | Key] = deque()
         self._sending = trio.Lock()  # help and guest output take turns
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """What was typed for the guest; keys typed before it have taken effect."""
         while True:
             while self._typed:
@@ -86,7 +86,7 @@ class EscapeStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:
-            await self._terminal.send_all(memoryview(data))
+            await self._terminal.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._terminal.wait_send_all_might_not_block()
