@@ -43,7 +43,7 @@ def disassemble(table: bytes, directory: Path) -> str:
 def fields(listing: str) -> dict[str, str]:
     """``{name: value}`` of a data table's disassembly; of equal names the first."""
     found: dict[str, str] = {}
-    for name, value in re.findall(r"^(?:\[.*?\])?\s+(.*?) : (.*?)$", listing, re.MULTILINE):
+    for name, value in re.findall(r"^(?:\[.*?\])? +(.*?) : (.*?)$", listing, re.MULTILINE):
         found.setdefault(name.strip(), value.strip())
     return found
 

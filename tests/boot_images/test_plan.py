@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -198,7 +199,11 @@ def test_acpi_kernel_gets_tables_and_no_device_arguments(
     ],
 )
 def test_without_acpi_devices_are_on_the_command_line(
-    acpi: str, cmdline: str, kernel: bytes, request_for: BootRequest, memory: GuestMemory
+    acpi: Literal["on", "off", "auto"],
+    cmdline: str,
+    kernel: bytes,
+    request_for: BootRequest,
+    memory: GuestMemory,
 ) -> None:
     elf(Path(request_for.kernel), kernel)
     prepared = plan(dataclasses.replace(request_for, acpi=acpi, cmdline=cmdline))
