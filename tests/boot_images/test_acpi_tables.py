@@ -41,11 +41,8 @@ def disassemble(table: bytes, directory: Path) -> str:
 
 
 def fields(listing: str) -> dict[str, str]:
-    """``{name: value}`` of a data table's disassembly; of equal names the first."""
-    found: dict[str, str] = {}
-    for name, value in re.findall(r"^(?:\[.*?\])? +(.*?) : (.*?)$", listing, re.MULTILINE):
-        found.setdefault(name.strip(), value.strip())
-    return found
+    """``{name: value}`` of a data table's disassembly; of equal names the last, which is the 64-bit one."""
+    return dict(re.findall(r"^(?:\[.*?\])? +(.*?) : (.*?)$", listing, re.MULTILINE))
 
 
 @pytest.mark.parametrize("slots", [[], SLOTS, MANY_SLOTS], ids=["no slots", "8 slots", "24 slots"])
