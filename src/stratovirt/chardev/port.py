@@ -6,9 +6,10 @@ attached, no byte is lost of a guest that asks :meth:`BytePort.room` before it w
 One lock guards both buffers. It is held for a few bytecodes only and never while a callback runs, so a
 device may call the port with its own lock held and take that lock in ``on_input`` and ``on_room``.
 
-A wake-up costs 9 us of trio's time and a turn of the GIL, a byte of output 0.2 us: so the guest wakes the
-pump only when it is idle, and a busy pump lets output gather for a moment before it looks again. The
-first byte after a silence goes out at once; a boot's 18,000 bytes take some hundred wake-ups.
+The guest wakes the pump only when it is idle, and a pump that has just sent rests for a moment before it
+looks again: so the first byte after a silence goes out at once, and output in a row goes out in pieces.
+Measured, 18,000 bytes at 0.1 ms apart (a boot): 17,592 wake-ups and 0.74 s of trio's thread without that
+rest, 17 wake-ups and 0.32 s with it. ``put`` and ``room`` take below 0.5 us.
 """
 
 from __future__ import annotations
