@@ -45,7 +45,7 @@ def find_busybox(cache: Path) -> Path:
     :raise ConfigError: there is neither.
     """
     installed = shutil.which("busybox")
-    if installed and elf.is_static(Path(installed).read_bytes()):
+    if installed and _is_static(Path(installed)):
         return Path(installed)
     return Debian(cache).unpack("busybox-static") / "bin/busybox"
 
@@ -79,6 +79,13 @@ def build(
     if init is not None:
         archive.file("/init", _read(init), executable=True)
     return archive.to_bytes()
+
+
+def _is_static(program: Path) -> bool:
+    try:
+        return elf.is_static(_read(program))
+    except ValueError:  # a wrapper script
+        return False
 
 
 def _add_resources(archive: Archive, path: str, node: Traversable) -> None:

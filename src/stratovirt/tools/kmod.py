@@ -19,7 +19,10 @@ from stratovirt.tools import elf
 def _zstd(data: bytes) -> bytes:
     import zstandard  # only kernels of other distributions need it
 
-    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
 
 
 DECOMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
