@@ -1,0 +1,26 @@
+"""Builds ``stratovirt.accel.tcg._tcg`` from the C files in glue/ (cffi, API mode).
+
+The extension is not linked against libunicorn: it is loaded before it, with its symbols global, so that its
+own versions of a few functions are found first (:mod:`stratovirt.accel.tcg.library`).
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+
+GLUE = Path(__file__).parent / "glue"
+SOURCES = ("clock.c", "library.c", "code.c", "instructions.c", "exits.c", "run.c", "machine.c")
+
+ffi = FFI()
+ffi.cdef((GLUE / "interface.h").read_text())
+ffi.cdef(f'extern "Python+C" {{\n{(GLUE / "callbacks.h").read_text()}\n}}')
+ffi.set_source(
+    "stratovirt.accel.tcg._tcg",
+    "\n".join(f'#include "{name}"' for name in SOURCES),  # one translation unit
+    include_dirs=[str(GLUE)],
+    depends=[str(path) for path in sorted(GLUE.iterdir())],
+    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-fvisibility=hidden"],
+)
+
+if __name__ == "__main__":
+    ffi.compile(tmpdir="src", verbose=True)

@@ -1,0 +1,152 @@
+"""TcgAccelerator: a machine on the software CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stratovirt.accel.protocol import BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, Bus, CpuStart, IrqLine
+from stratovirt.accel.tcg import library
+from stratovirt.accel.tcg.clock import Clock
+from stratovirt.accel.tcg.cpu import TcgThread, TcgVcpu
+from stratovirt.accel.tcg.cpuid import leaves
+from stratovirt.accel.tcg.exits import Exits
+from stratovirt.accel.tcg.irqchip import IrqChip
+from stratovirt.accel.tcg.library import ffi, lib
+from stratovirt.accel.tcg.msr import MsrFile
+from stratovirt.errors import AcceleratorUnavailable
+from stratovirt.memory import GuestMemory
+
+MAX_VCPUS = 16
+"""All run in one host thread, at 3 MB and 1 GiB of address space each."""
+
+PHYSICAL_ADDRESS_BITS = 40
+"""What the engine's CPUID leaf 0x80000008 says (TCG_PHYS_ADDR_BITS)."""
+
+
+class Signals:
+    """What the interrupt controllers ask of the vCPUs, passed on to the vCPU thread. Any thread."""
+
+    def __init__(self, machine: Any) -> None:
+        self._machine = machine
+
+    def interrupt(self, cpu: int) -> None:
+        lib.tcg_interrupt(self._machine, cpu)
+
+    def init(self, cpu: int) -> None:
+        lib.tcg_init(self._machine, cpu)
+
+    def startup(self, cpu: int, vector: int) -> None:
+        lib.tcg_startup(self._machine, cpu, vector)
+
+    def nmi(self, cpu: int) -> None:
+        lib.tcg_nmi(self._machine, cpu)
+
+    def deadline_changed(self) -> None:
+        lib.tcg_deadline_changed(self._machine)
+
+
+class TcgAccelerator:
+    """Virtual CPUs in software; implements :class:`stratovirt.accel.protocol.Accelerator`.
+
+    :param memory: the guest's RAM; it has to outlive the accelerator.
+    :param vcpus: 1 to :data:`MAX_VCPUS`.
+    :param bus: the machine's side of port and MMIO accesses.
+    :raises AcceleratorUnavailable: too many vCPUs, or the engine's library cannot be used.
+    """
+
+    name = "tcg"
+
+    def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus) -> None:
+        if vcpus > MAX_VCPUS:
+            raise AcceleratorUnavailable(f"accel tcg: at most {MAX_VCPUS} vCPUs, not {vcpus}")
+        tsc_hz = library.load()
+        exits = Exits(bus)
+        self._handle = ffi.new_handle(exits)
+        self._machine = ffi.gc(lib.tcg_new(self._handle, vcpus, tsc_hz), lib.tcg_free)
+        self._chip = IrqChip(vcpus, Clock(self._machine, tsc_hz), Signals(self._machine))
+        self._exits = exits
+        exits.machine, exits.chip = self._machine, self._chip
+        self._frozen = False
+        self.vcpus: Sequence[TcgVcpu] = tuple(TcgVcpu(self._machine, index) for index in range(vcpus))
+        self.threads: Sequence[TcgThread] = (TcgThread(self._machine, exits, self.vcpus),)
+        self._map(memory)
+        for index in range(vcpus):
+            self._set_cpuid(index, tsc_hz)
+        self._power_on()
+
+    def irq_line(self, gsi: int) -> IrqLine:
+        """Input ``gsi`` of the IOAPIC, and of the PIC below 16."""
+        return self._chip.line(gsi)
+
+    def add_ioeventfd(self, fd: int, address: int, size: int, value: int | None) -> None:
+        """Guest writes of ``value`` to ``address`` add 1 to eventfd ``fd`` from now on."""
+        if lib.tcg_add_ioeventfd(self._machine, fd, address, size, value is None, value or 0) < 0:
+            raise MemoryError
+
+    def remove_ioeventfd(self, fd: int, address: int, size: int, value: int | None) -> None:
+        """Undo :meth:`add_ioeventfd`, with equal arguments."""
+        lib.tcg_remove_ioeventfd(self._machine, fd, address, size, value is None, value or 0)
+
+    def memory_written(self, gpa: int, length: int) -> None:
+        """Drop translated code of these bytes, before guest code goes on."""
+        lib.tcg_memory_written(self._machine, gpa, length)
+
+    def reset(self) -> None:
+        """vCPUs and interrupt controllers to power-on state."""
+        self._power_on()
+        self._chip.reset()
+
+    def start(self, entry: CpuStart) -> None:
+        """Put vCPU 0 at the entry of a kernel, in 64-bit mode."""
+        c_entry = ffi.new("struct tcg_entry *")
+        for field in ("rip", "rsi", "rsp", "cr3", "gdt_base", "gdt_limit"):
+            setattr(c_entry, field, getattr(entry, field))
+        c_entry.code_selector, c_entry.data_selector = BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR
+        lib.tcg_start(self._machine, c_entry)
+
+    def freeze(self) -> None:
+        """Stop guest time."""
+        if self._frozen:
+            raise RuntimeError("guest time is frozen already")
+        self._frozen = True
+        lib.tcg_freeze(self._machine)
+
+    def thaw(self) -> None:
+        """Let guest time go on from where :meth:`freeze` stopped it."""
+        if not self._frozen:
+            raise RuntimeError("guest time is not frozen")
+        self._frozen = False
+        lib.tcg_thaw(self._machine)
+
+    def close(self) -> None:
+        """Close the engines. Interrupt lines that are driven afterwards do nothing."""
+        lib.tcg_close(self._machine)
+
+    def _map(self, memory: GuestMemory) -> None:
+        for region in memory.regions:
+            lib.tcg_add_ram(self._machine, region.gpa, region.size, ffi.cast("void *", region.host_address))
+        for gpa, size in _holes(memory):
+            lib.tcg_add_hole(self._machine, gpa, size)
+
+    def _set_cpuid(self, cpu: int, tsc_hz: int) -> None:
+        changes = [
+            (leaf.leaf, leaf.subleaf, leaf.keep, leaf.set) for leaf in leaves(cpu, len(self.vcpus), tsc_hz)
+        ]
+        lib.tcg_set_cpuid(self._machine, cpu, ffi.new("struct tcg_cpuid[]", changes), len(changes))
+
+    def _power_on(self) -> None:
+        self._exits.msrs = [MsrFile(self._machine, index) for index in range(len(self.vcpus))]
+        problem = lib.tcg_power_on(self._machine)
+        if problem != ffi.NULL:
+            raise AcceleratorUnavailable(f"accel tcg: {ffi.string(problem).decode()}")
+
+
+def _holes(memory: GuestMemory) -> Iterator[tuple[int, int]]:
+    """``(address, length)`` of all that is not RAM: the engine ends a run that touches unmapped space."""
+    end = 0
+    for region in memory.regions:
+        if region.gpa > end:
+            yield end, region.gpa - end
+        end = region.end
+    yield end, (1 << PHYSICAL_ADDRESS_BITS) - end

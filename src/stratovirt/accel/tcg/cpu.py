@@ -1,0 +1,74 @@
+"""vCPUs of the software CPU, and the one thread that runs them in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stratovirt.accel.protocol import RunEnd
+from stratovirt.accel.tcg.exits import Exits
+from stratovirt.accel.tcg.library import ffi, lib
+from stratovirt.errors import AcceleratorError
+
+# Register numbers of <unicorn/x86.h>.
+REGISTERS = {
+    **dict(rip=41, rflags=253, rax=35, rbx=37, rcx=38, rdx=40, rsi=43, rdi=39, rbp=36, rsp=44),
+    **{f"r{number}": 98 + number for number in range(8, 16)},
+    **dict(cr0=50, cr2=52, cr3=53, cr4=54),
+    **dict(cs=11, ds=17, es=28, fs=32, gs=33, ss=49, tr=245, fs_base=250, gs_base=251),
+}
+
+
+class TcgVcpu:
+    """One virtual CPU: an engine of its own."""
+
+    def __init__(self, machine: Any, index: int) -> None:
+        self._machine = machine
+        self.index = index
+
+    @property
+    def halted(self) -> bool:
+        """In HLT or waiting for SIPI."""
+        return bool(lib.tcg_halted(self._machine, self.index))
+
+    def registers(self) -> Mapping[str, int]:
+        """Registers by name. Only while it is not running."""
+        return {
+            name: int(lib.tcg_read_register(self._machine, self.index, number)) for name, number in REGISTERS.items()
+        }
+
+
+class TcgThread:
+    """The body of the thread in which all vCPUs run in turns."""
+
+    def __init__(self, machine: Any, exits: Exits, vcpus: Sequence[TcgVcpu]) -> None:
+        self._machine = machine
+        self._exits = exits
+        self.vcpus = vcpus
+        self.name = "vcpu-0" if len(vcpus) == 1 else f"vcpu-0-{len(vcpus) - 1}"
+
+    def run(self) -> RunEnd:
+        """Run guest code in the calling thread; see :class:`stratovirt.accel.protocol.VcpuThread`.
+
+        :raises AcceleratorError: the engine gave up.
+        """
+        end = lib.tcg_run(self._machine)
+        failure = self._exits.take_failure()
+        if failure is not None:
+            raise failure
+        if end == lib.TCG_END_ENGINE:
+            raise self._engine_error()
+        return {
+            lib.TCG_END_STOPPED: RunEnd.KICKED,
+            lib.TCG_END_TRIPLE_FAULT: RunEnd.TRIPLE_FAULT,
+            lib.TCG_END_HALTED_FOREVER: RunEnd.HALTED_FOREVER,
+        }[end]
+
+    def kick(self) -> None:
+        """Make :meth:`run` return KICKED soon. Any thread."""
+        lib.tcg_stop(self._machine)
+
+    def _engine_error(self) -> AcceleratorError:
+        cpu = ffi.new("int *")
+        reason = ffi.string(lib.tcg_error(self._machine, cpu)).decode()
+        return AcceleratorError(f"vCPU {cpu[0]}: {reason}", dict(self.vcpus[cpu[0]].registers()))

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Translated code and the guest memory that it was made from.
+ *
+ * The law: a page's bit in code_mask is set while that vCPU's engine may hold code of the page, and while any
+ * bit is set, every engine's writes to the page take the slow path (TLB_NOTDIRTY), through any mapping.
+ * The library by itself tracks the mapping that the code was executed through only, in one engine only;
+ * Linux patches its text through another one, on any CPU.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine.h"
+
+static const uint64_t PAGE_MASK = -(uint64_t)PAGE_SIZE;
+
+static struct ram *ram_at(machine *m, uint64_t gpa)
+{
+    for (int i = 0; i < m->ram_count; i++)
+        if (gpa - m->ram[i].gpa < m->ram[i].size)
+            return &m->ram[i];
+    return NULL;
+}
+
+static char *host_of(machine *m, uint64_t ram_addr)
+{
+    for (int i = 0; i < m->ram_count; i++)
+        if (ram_addr - m->ram[i].ram_addr < m->ram[i].size)
+            return m->ram[i].host + (ram_addr - m->ram[i].ram_addr);
+    return NULL;
+}
+
+/* Drops what the engines in `vcpus` hold of a page. Only what is not being executed, or between blocks. */
+static void drop_page(machine *m, uint64_t page, uint16_t vcpus)
+{
+    vcpus &= m->code_mask[page];
+    m->code_mask[page] &= ~vcpus;
+    for (int i = 0; vcpus; i++, vcpus >>= 1)
+        if (vcpus & 1)
+            unicorn.tb_invalidate_phys_range(m->vcpus[i].uc, page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
+}
+
+/* The engine has translated its first code of a page: from now on writes to the page must be seen. */
+INTERPOSED void tlb_protect_code_x86_64(uc_engine *uc, uint64_t ram_addr)
+{
+    struct vcpu *v = running();
+    uint64_t host;
+
+    if (!v) {
+        unicorn.tlb_protect_code(uc, ram_addr);
+        return;
+    }
+    host = (uint64_t)host_of(v->machine, ram_addr) & PAGE_MASK;
+    v->machine->code_mask[ram_addr / PAGE_SIZE] |= 1 << v->index;
+    for (int i = 0; i < v->machine->vcpu_count; i++)
+        unicorn.tlb_reset_dirty(v->machine->vcpus[i].cpu, host, PAGE_SIZE);
+}
+
+/*
+ * A guest write on the slow path. The library drops the overlapping blocks only and then lets the mapping
+ * take the fast path; so all blocks of the page have to go. It may leave by longjmp when the running block
+ * is overwritten; the own bit then stays set, which costs a slow write and no more.
+ */
+INTERPOSED void tb_invalidate_phys_page_fast_x86_64(uc_engine *uc, struct page_collection *pages, uint64_t start,
+                                                    int length, uintptr_t pc)
+{
+    struct vcpu *v = running();
+    uint64_t page = start / PAGE_SIZE;
+    uint16_t own;
+
+    if (!v) {
+        unicorn.tb_invalidate_phys_page_fast(uc, pages, start, length, pc);
+        return;
+    }
+    if (!v->machine->code_mask[page])
+        return;
+    own = 1 << v->index;
+    drop_page(v->machine, page, (uint16_t)~own);
+    if (v->machine->code_mask[page] & own) {
+        unicorn.tb_invalidate_phys_page_fast(uc, pages, start, length, pc);
+        drop_page(v->machine, page, own);
+    }
+}
+
+/*
+ * The library marks each writable mapping for the slow path, and leaves it there for ever if the mapping is
+ * executable too. Most hold no code: 23 million slow writes in a boot of Linux, 3 thousand with this.
+ */
+INTERPOSED void tlb_set_page_with_attrs_x86_64(CPUState *cpu, uint64_t vaddr, uint64_t paddr,
+                                               struct memory_attributes attributes, int protection, int mmu_index,
+                                               uint64_t size)
+{
+    struct vcpu *v = running();
+    struct ram *ram;
+    struct tlb_fast *fast;
+    struct tlb_entry *entry;
+
+    unicorn.tlb_set_page_with_attrs(cpu, vaddr, paddr, attributes, protection, mmu_index, size);
+    if (!v || !(protection & PROTECTION_WRITE) || !(ram = ram_at(v->machine, paddr)))
+        return;
+    if (v->machine->code_mask[(ram->ram_addr + paddr - ram->gpa) / PAGE_SIZE])
+        return;
+    fast = &FIELD(struct tlb_fast, cpu, CPU_TLB_FAST + mmu_index * sizeof *fast);
+    entry = &fast->table[vaddr / PAGE_SIZE & fast->mask >> TLB_ENTRY_BITS];
+    if (entry->addr_write == ((vaddr & PAGE_MASK) | TLB_NOTDIRTY))
+        entry->addr_write &= ~(uint64_t)TLB_NOTDIRTY;
+}
+
+static bool holds_code(machine *m, uint64_t first, uint64_t end)
+{
+    for (uint64_t page = first; page < end; page++)
+        if (m->code_mask[page])
+            return true;
+    return false;
+}
+
+static void queue_written(machine *m, struct page_range range)
+{
+    pthread_mutex_lock(&m->lock);
+    if (m->written_count == m->written_room) {
+        m->written_room = m->written_room ? 2 * m->written_room : 64;
+        m->written = realloc(m->written, m->written_room * sizeof *m->written);
+        if (!m->written)
+            abort(); /* going on would run stale code */
+    }
+    m->written[m->written_count++] = range;
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* The mask is read without a lock: a guest that runs code of a page that a device is writing gets either. */
+void tcg_memory_written(machine *m, uint64_t gpa, uint64_t length)
+{
+    struct ram *ram = ram_at(m, gpa);
+    struct page_range range;
+
+    if (!ram || !length || !m->code_mask)
+        return;
+    range.first = (ram->ram_addr + gpa - ram->gpa) / PAGE_SIZE;
+    range.end = (ram->ram_addr + gpa - ram->gpa + length - 1) / PAGE_SIZE + 1;
+    if (range.end > m->pages)
+        range.end = m->pages;
+    if (!holds_code(m, range.first, range.end))
+        return;
+    queue_written(m, range);
+    poke(m);
+}
+
+/* Drops the code of all pages in the queue. */
+void forget_written_code(machine *m)
+{
+    if (!__atomic_load_n(&m->written_count, __ATOMIC_ACQUIRE))
+        return;
+    pthread_mutex_lock(&m->lock);
+    for (int i = 0; i < m->written_count; i++)
+        for (uint64_t page = m->written[i].first; page < m->written[i].end; page++)
+            drop_page(m, page, UINT16_MAX);
+    m->written_count = 0;
+    pthread_mutex_unlock(&m->lock);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What Python sees of the glue. Read by the C compiler and by cffi's cdef(), which knows no preprocessor. */
+
+typedef struct machine machine;
+
+enum tcg_end {
+    TCG_END_STOPPED,        /* tcg_stop() */
+    TCG_END_FAILED,         /* tcg_fail() */
+    TCG_END_TRIPLE_FAULT,   /* or INIT of vCPU 0 */
+    TCG_END_HALTED_FOREVER, /* no vCPU can be woken by an interrupt any more */
+    TCG_END_ENGINE,         /* the engine gave up: tcg_error() */
+};
+
+/* A CPUID leaf as changed: register = (register & keep) | set, in the order EAX, EBX, ECX, EDX. */
+struct tcg_cpuid {
+    uint32_t leaf;
+    int64_t subleaf; /* -1: all */
+    uint32_t keep[4];
+    uint32_t set[4];
+};
+
+struct tcg_entry {
+    uint64_t rip, rsi, rsp, cr3, gdt_base;
+    uint32_t gdt_limit;
+    uint16_t code_selector, data_selector;
+};
+
+/* Loads libunicorn. NULL, or the reason why this library cannot be used. */
+const char *tcg_load(const char *path);
+
+/* One reading of CLOCK_MONOTONIC and the host's TSC, taken together as closely as possible. */
+void tcg_sample_clock(int64_t *nanoseconds, uint64_t *tsc);
+
+/* A machine without engines; exits is handed to each callback. NULL: out of memory. */
+machine *tcg_new(void *exits, int vcpus, uint64_t tsc_hz);
+/* Closes the engines; words left afterwards are harmless. */
+void tcg_close(machine *);
+void tcg_free(machine *);
+/* What every engine sees. Before the first tcg_power_on(), in ascending order of address. */
+void tcg_add_ram(machine *, uint64_t gpa, uint64_t size, void *host);
+void tcg_add_hole(machine *, uint64_t gpa, uint64_t size);
+void tcg_set_cpuid(machine *, int cpu, const struct tcg_cpuid *, int count);
+/* New engines, in power-on state; vCPU 0 runs, the others wait for SIPI. NULL, or what went wrong. */
+const char *tcg_power_on(machine *);
+void tcg_start(machine *, const struct tcg_entry *);
+
+/* Runs guest code in the calling thread until something ends it. */
+enum tcg_end tcg_run(machine *);
+/* After TCG_END_ENGINE: what the engine said, and the vCPU that it said it of. */
+const char *tcg_error(machine *, int *cpu);
+/* rip and rflags of a vCPU are registers like any other: ids of <unicorn/x86.h>. */
+uint64_t tcg_read_register(machine *, int cpu, int id);
+bool tcg_halted(machine *, int cpu);
+
+/* From any thread. */
+void tcg_stop(machine *);
+void tcg_fail(machine *);
+void tcg_interrupt(machine *, int cpu);
+void tcg_nmi(machine *, int cpu);
+void tcg_init(machine *, int cpu);
+void tcg_startup(machine *, int cpu, uint8_t vector);
+void tcg_deadline_changed(machine *);
+void tcg_memory_written(machine *, uint64_t gpa, uint64_t length);
+int tcg_add_ioeventfd(machine *, int fd, uint64_t address, uint32_t size, bool any, uint64_t value);
+void tcg_remove_ioeventfd(machine *, int fd, uint64_t address, uint32_t size, bool any, uint64_t value);
+
+/* Guest time: stands still between tcg_freeze() and tcg_thaw(), which come only while nothing runs. */
+uint64_t tcg_tsc(machine *);
+int64_t tcg_nanoseconds(machine *);
+void tcg_freeze(machine *);
+void tcg_thaw(machine *);
+/* What IA32_TSC_ADJUST adds to the TSC that a vCPU reads. */
+uint64_t tcg_tsc_adjust(machine *, int cpu);
+void tcg_set_tsc_adjust(machine *, int cpu, uint64_t adjust);
