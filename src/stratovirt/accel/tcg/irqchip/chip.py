@@ -122,8 +122,8 @@ class IrqChip:
     def msr_write(self, cpu: int, index: int, value: int) -> bool:
         """Write one of those MSRs; False for others. A deadline is compared with :meth:`GuestClock.tsc`.
 
-        :raises GeneralProtection: IA32_APIC_BASE would set a reserved bit or x2APIC mode, or move the registers,
-            whose place is fixed here.
+        :raises GeneralProtection: IA32_APIC_BASE has a reserved bit or x2APIC mode set, or would move the
+            registers, whose place is fixed here.
         """
         lapic = self._lapics[cpu]
         with self._lock:
@@ -163,11 +163,11 @@ class IrqChip:
     def reset(self) -> None:
         """Power-on state of every controller. Lines stay at the level that their devices drive."""
         with self._lock:
+            self._pit.reset()
+            self._pic.reset()
+            self._ioapic.reset()
             for lapic in self._lapics:
                 lapic.reset()
-            self._ioapic.reset()
-            self._pic.reset()
-            self._pit.reset()
 
     def _apic_base(self, lapic: LocalApic) -> int:
         enable = APIC_ENABLE if lapic.enabled else 0

@@ -35,7 +35,7 @@ class VcpuSignals(Protocol):
 
 
 class GuestClock(Protocol):
-    """Guest time. It stands still while the machine is frozen, and never goes back."""
+    """Guest time: it stands still while frozen and never goes back. Called under the chip's lock."""
 
     @property
     def tsc_hz(self) -> int:
