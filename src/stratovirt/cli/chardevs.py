@@ -31,6 +31,7 @@ from stratovirt.cli.values import (
     Value,
     choice,
 )
+from stratovirt.cli.wording import alternatives
 
 # Id of the chardev that -serial makes from a backend given in place; QEMU's name for it.
 SERIAL_ID = "serial0"
@@ -100,6 +101,10 @@ class SerialPort(NamedTuple):
     backend: Chardev | None = None
 
 
+_SERIAL_CHARDEV = single("chardev", ID)
+_SERIAL_FORMS = (*CHARDEV.kinds, "chardev:ID", "mon:stdio", "none")
+
+
 def _serial(text: str) -> SerialPort:
     if text == "none":
         return SerialPort(Serial(None))
@@ -107,12 +112,16 @@ def _serial(text: str) -> SerialPort:
         return SerialPort(Serial(SERIAL_ID, monitor=True), StdioChardev(SERIAL_ID))
     if text.startswith("chardev:"):
         return SerialPort(Serial(_SERIAL_CHARDEV.read(text.removeprefix("chardev:"))))
-    return SerialPort(Serial(SERIAL_ID), CHARDEV.read_items([*split(text), f"id={SERIAL_ID}"]))
+    items = split(text)
+    if items[0] not in CHARDEV.kinds:
+        raise BadValue(f"must be {alternatives(_SERIAL_FORMS)}")
+    if not any(item.startswith("id=") for item in items):
+        items.append(f"id={SERIAL_ID}")
+    backend: Chardev = CHARDEV.read_items(items)
+    return SerialPort(Serial(backend.id), backend)
 
 
-_SERIAL_CHARDEV = single("chardev", ID)
-
-SERIAL = Value("stdio|pty|file,…|socket,…|chardev:ID|mon:stdio|none", _serial)
+SERIAL = Value("|".join(_SERIAL_FORMS), _serial)
 
 
 def _qmp(

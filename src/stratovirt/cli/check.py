@@ -33,15 +33,12 @@ def _check_ids(config: Config) -> None:
         "-object": (thing.id for thing in config.objects),
     }
     for option, ids in kinds.items():
-        _refuse_second(option, (f"id={id}" for id in ids if id is not None))
-
-
-def _refuse_second(option: str, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise OptionError(f"{option} {name}", f"another {option} has this already")
-        seen.add(name)
+        seen: set[str] = set()
+        for id in ids:
+            if id in seen:
+                raise OptionError(f"{option} id={id}", f"another {option} has this id")
+            if id is not None:
+                seen.add(id)
 
 
 def _chardev_users(config: Config) -> Iterator[tuple[str, str]]:
@@ -90,9 +87,9 @@ def _check_sharing(config: Config) -> None:
         users[chardev] = who
     stdio = [chardev.id for chardev in config.chardevs if isinstance(chardev, StdioChardev)]
     if len(stdio) > 1:
-        raise OptionError(f"-chardev stdio,id={stdio[1]}", f"{stdio[0]} has stdin and stdout already")
+        raise OptionError("-chardev stdio", f"{stdio[0]} and {stdio[1]} cannot share stdin and stdout")
     if stdio and config.daemonize:
-        raise OptionError("-daemonize", f"{stdio[0]} needs stdin and stdout")
+        raise OptionError("-daemonize", f"chardev {stdio[0]} needs stdin and stdout")
 
 
 def _check_addresses(config: Config) -> None:

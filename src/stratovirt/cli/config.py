@@ -127,8 +127,8 @@ class Mon(NamedTuple):
 class Serial(NamedTuple):
     """``-serial``: the id of its chardev (None: connected to nothing).
 
-    A backend given in place is among ``Config.chardevs`` with the id ``serial0``. ``monitor``: the
-    human monitor shares the chardev (``mon:stdio``).
+    A backend given in place is among ``Config.chardevs``, as ``serial0`` unless it has an id.
+    ``monitor``: the human monitor shares the chardev (``mon:stdio``).
     """
 
     chardev: str | None

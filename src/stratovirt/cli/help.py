@@ -32,8 +32,8 @@ EXAMPLES = (
     'stratovirt -kernel "/boot/vmlinuz-$(uname -r)" -initrd "/boot/initrd.img-$(uname -r)"',
     'stratovirt -machine microvm,accel=tcg -smp 2 -m 512 -kernel "/boot/vmlinuz-$(uname -r)" \\\n'
     "    -append console=ttyS0 panic=-1 -serial stdio -qmp unix:/tmp/vm.qmp,server,nowait",
-    'stratovirt -kernel "/boot/vmlinuz-$(uname -r)" -append console=ttyS0 -serial file,path=/tmp/vm.log \\\n'
-    "    -qmp unix:/tmp/vm.qmp,server,nowait -daemonize -pidfile /tmp/vm.pid",
+    'stratovirt -kernel "/boot/vmlinuz-$(uname -r)" -append console=ttyS0 -daemonize \\\n'
+    "    -serial file,path=/tmp/vm.log -qmp unix:/tmp/vm.qmp,server,nowait -pidfile /tmp/vm.pid",
 )
 """Command lines for a shell, fit to be pasted."""
 

@@ -6,7 +6,7 @@ The law: this table is the only place that says so. Whoever builds a capability 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from stratovirt.cli.config import Config, Cpu
+from stratovirt.cli.config import Config, Cpu, Mon
 from stratovirt.cli.wording import shown
 from stratovirt.errors import OptionError
 
@@ -31,12 +31,16 @@ NOT_BUILT = (
     NotBuilt("mem-prealloc", "", lambda c: [""] if c.mem_prealloc else []),
     NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
     NotBuilt("serial", "mon:stdio", lambda c: ["mon:stdio"] if c.serial and c.serial.monitor else []),
-    NotBuilt("mon", "mode=readline", lambda c: [m.chardev for m in c.mons if m.mode == "readline"]),
+    NotBuilt("mon", "mode=readline", lambda c: _readline(c.mons)),
     NotBuilt("drive", "", lambda c: [f"file={drive.file}" for drive in c.drives]),
     NotBuilt("netdev", "", lambda c: [f"id={netdev.id}" for netdev in c.netdevs]),
     NotBuilt("device", "", lambda c: [device.driver for device in c.devices]),
     NotBuilt("object", "", lambda c: [thing.type for thing in c.objects]),
 )
+
+
+def _readline(mons: Iterable[Mon]) -> list[str]:
+    return [f"{mon.chardev},mode=readline" for mon in mons if mon.mode == "readline"]
 
 
 def _features(cpu: Cpu) -> list[str]:
@@ -50,6 +54,4 @@ def refuse_not_built(config: Config) -> None:
     """
     for capability in NOT_BUILT:
         for value in capability.asked(config):
-            words = f"-{capability.option} {value}".rstrip()
-            reason = f"{capability.part}: not built yet" if capability.part else "not built yet"
-            raise OptionError(shown(words), reason)
+            raise OptionError(shown(f"-{capability.option} {value}".rstrip()), "not built yet")

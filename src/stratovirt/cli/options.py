@@ -99,7 +99,12 @@ GROUPS = (
     Group(
         "Console and management",
         (
-            Option(("serial",), "where the serial port ttyS0 goes", "serial", chardevs.SERIAL),
+            Option(
+                ("serial",),
+                "where ttyS0 goes; a backend takes its -chardev options",
+                "serial",
+                chardevs.SERIAL,
+            ),
             Option(("qmp",), "listen for QMP clients", "qmp", chardevs.QMP, repeatable=True),
             Option(("mon",), "a monitor on a chardev", "mons", chardevs.MON, repeatable=True),
             Option(("chardev",), "a character device", "chardevs", chardevs.CHARDEV, repeatable=True),

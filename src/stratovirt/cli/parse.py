@@ -56,7 +56,7 @@ def _uses(argv: Sequence[str]) -> Iterator[Use]:
         _check_text(word)
         if not _is_option(word):
             if name is None:
-                raise OptionError(shown(word), "not an option; options start with '-'")
+                raise OptionError(shown(word or "''"), "not an option; options start with '-'")
             words.append(word)
             continue
         if name is not None:

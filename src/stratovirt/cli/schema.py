@@ -99,6 +99,8 @@ class Keys(NamedTuple):
         is_value = not equals or not is_word(name)  # unix:/a=b is a value, acel=kvm a mistake
         if first and self.implied and is_value:
             return self.keys[0], item
+        if not item:
+            raise BadValue("a sub-option is empty")
         for key in self.keys:
             if key.name == name:
                 return key, text if equals else None

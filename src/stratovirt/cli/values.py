@@ -77,7 +77,7 @@ def numbers(low: int, high: int) -> Value:
     def read(text: str) -> tuple[object, ...]:
         return tuple(one.read(part) for part in text.split(":"))
 
-    return Value("N[:N…]", read)
+    return Value("N[:N...]", read)
 
 
 def size(low: int, high: int) -> Value:
@@ -240,7 +240,7 @@ def _interface(text: str) -> str:
 
 SWITCH = Value("on|off", _switch, switch=True)
 TEXT = Value("TEXT", _text)
-VERBATIM = Value("TEXT…", str)
+VERBATIM = Value("TEXT...", str)
 FILE = Value("FILE", _text)
 NAME = Value("NAME", _name)
 ID = Value("ID", _identifier)

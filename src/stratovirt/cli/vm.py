@@ -53,7 +53,7 @@ def _check_feature(feature: str) -> None:
         raise BadValue(f"feature '{shown(feature)}' must be +NAME or -NAME")
 
 
-CPU = Value("host[,+FEATURE][,-FEATURE]…", _cpu)
+CPU = Value("host[,+FEATURE][,-FEATURE]...", _cpu)
 
 
 def _smp(
