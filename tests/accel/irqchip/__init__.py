@@ -1,1 +1,1 @@
-"""What the software CPU's interrupt controllers owe a guest, one file for each; time is a number that tests set."""
+"""What the emulated interrupt controllers owe a guest, one file each; time is a number that tests set."""
