@@ -103,12 +103,12 @@ def _check_addresses(config: Config) -> None:
     for address, option in servers:
         if address in seen:
             raise OptionError(
-                shown(f"{option} {address_text(address)}"), "another listener has this address already"
+                shown(f"{option} {_address_text(address)}"), "another listener has this address already"
             )
         seen.add(address)
 
 
-def address_text(address: Address) -> str:
+def _address_text(address: Address) -> str:
     """As -qmp takes it."""
     if isinstance(address, TcpAddress):
         host = f"[{address.host}]" if ":" in address.host else address.host
