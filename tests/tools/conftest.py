@@ -15,6 +15,7 @@ def _bare_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", str(tmp_path / "commands"))
     monkeypatch.setattr(kernels, "BOOT", tmp_path / "boot")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "commands").mkdir()
 
 

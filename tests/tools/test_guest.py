@@ -11,6 +11,7 @@ from tests.tools.samples import Command, bzimage, module_directory, read_cpio
 @pytest.fixture
 def kernel(tmp_path: Path, command: Command) -> Path:
     """A kernel with modules, and a busybox that needs no package."""
+    command("apt-cache", "case $* in *busybox*) echo busybox-static - Standalone rescue shell; esac")
     command("apt-get", "for package; do :; done; echo >$package.deb")
     command(
         "dpkg-deb",
@@ -37,7 +38,7 @@ def test_a_flavour_asks_for_debian_whatever_kernel_is_set(
     monkeypatch.setenv("KERNEL", str(kernel))
     monkeypatch.setattr("stratovirt.tools.kernels.BOOT", tmp_path / "none")
     assert main(["kernel", "--flavour", "generic", "--dir", str(tmp_path / "cache")]) == 1
-    assert "apt-cache is not installed" in capsys.readouterr().err
+    assert "apt has no kernel for amd64" in capsys.readouterr().err
 
 
 def test_initramfs_prints_where_it_wrote_an_archive_with_the_modules(

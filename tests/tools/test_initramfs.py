@@ -109,6 +109,14 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path, kernel: Kernel, busybox
 def test_a_busybox_that_is_no_static_program_is_not_taken(
     tmp_path: Path, busybox: Path, command: Command
 ) -> None:
+    command("apt-cache", "echo busybox-static - Standalone rescue shell")
     command("apt-get", "for package; do :; done; echo >$package.deb")
     command("dpkg-deb", "mkdir -p $3/bin && echo >$3/bin/busybox")
     assert find_busybox(tmp_path / "cache") == tmp_path / "cache/busybox-static/bin/busybox"
+
+
+def test_a_host_without_any_busybox_is_told_so(tmp_path: Path, command: Command) -> None:
+    command("apt-cache", "")
+    command("apt-get", "")
+    with pytest.raises(ConfigError, match=r"^no static busybox: .*\(busybox-static\)$"):
+        find_busybox(tmp_path / "cache")

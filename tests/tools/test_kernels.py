@@ -81,5 +81,5 @@ def test_where_there_is_no_kernel_at_all_the_reason_is_that_of_debian(tmp_path: 
 def test_a_package_archive_without_the_kernel_says_so(tmp_path: Path, command: Command) -> None:
     command("apt-cache", "")
     command("apt-get", "")
-    with pytest.raises(ConfigError, match=r"^apt knows no linux-image-6\.1\.0-\*-cloud-amd64: "):
+    with pytest.raises(ConfigError, match=r"^apt has no kernel for cloud-amd64: "):
         debian_kernel("cloud", tmp_path / "cache")

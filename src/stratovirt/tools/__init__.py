@@ -2,7 +2,8 @@
 
 ``stratovirt-guest`` lives here: it fetches kernels and builds initramfs images. These modules know the
 exception tree of the package and nothing else of it; nothing in the VMM imports them. They use the standard
-library and, for package archives, ``apt-get`` and ``dpkg-deb``; none needs root.
+library (zstandard for modules that are packed so) and, for package archives, ``apt-get`` and ``dpkg-deb``;
+none needs root.
 
 ========== ==========================================================================
 guest      the console script: arguments in, a path on stdout, one line per error
@@ -12,5 +13,6 @@ initramfs  the root file system: busybox, modules, the files under ``rootfs/``
 kmod       kernel modules: what each needs, in which order they load
 elf        the few facts that kmod and initramfs need from an ELF file
 cpio       the archive format
+tour       what ``make run`` does: a shell on the terminal, or a tour without one
 ========== ==========================================================================
 """

@@ -1,8 +1,8 @@
 """Debian packages without root: found in apt's lists, downloaded, unpacked into a directory of their own.
 
-The law: nothing outside the cache directory is written. Where the system's package lists are empty, as in
-a fresh container, lists of our own are fetched into the cache. An unpacked package appears under its name
-in one rename, so an interrupted download is never mistaken for a whole one.
+The law: nothing is installed, and nothing of ours is written outside the cache directory. Where the
+system's package lists are of no use, as in a fresh container, lists of our own are fetched into it. An
+unpacked package appears under its name in one rename: an interrupted download never passes for a whole one.
 """
 
 import logging
@@ -29,25 +29,26 @@ class Debian:
         self.cache = cache
         self._options: tuple[str, ...] = ()
 
-    def newest(self, pattern: str) -> str | None:
-        """The package whose name matches ``pattern`` and has the highest numbers in it, or none.
+    def obtain(self, *patterns: str) -> Path | None:
+        """The files of a package whose name matches; none if the archive has no such package.
 
-        :param pattern: a regular expression that means the same to POSIX and to Python.
+        The first pattern that any name matches decides, and of those the highest version. Where the
+        system's lists do not know it, or know one that the archive has dropped since, lists are fetched.
 
-        :raise ConfigError: this host has no apt, or its archive cannot be reached.
+        :param patterns: regular expressions that mean the same to POSIX and to Python.
+        :raise ConfigError: this host has no apt, or the package cannot be downloaded or unpacked.
         """
-        names = self._search(pattern)
-        if not names and not self._options:
-            self._fetch_lists()
-            names = self._search(pattern)
-        return max(names, key=version_key, default=None)
-
-    def dependency(self, package: str, pattern: str) -> str | None:
-        """The first package that ``package`` depends on whose name matches ``pattern``."""
-        listing = self._run("apt-cache", *self._options, "depends", package, check=False)
-        for name in re.findall(r"Depends: (\S+)", listing):
-            if re.fullmatch(pattern, name):
-                return str(name)
+        gone: ConfigError | None = None
+        if package := self._newest(patterns):
+            try:
+                return self.unpack(package)
+            except ConfigError as error:
+                gone = error
+        self._fetch_lists()
+        if package := self._newest(patterns):
+            return self.unpack(package)
+        if gone:
+            raise gone
         return None
 
     def unpack(self, package: str) -> Path:
@@ -65,6 +66,10 @@ class Debian:
             self._run("dpkg-deb", "-x", str(archive), f"{scratch}/files")
             _publish(Path(scratch, "files"), target)
         return target
+
+    def _newest(self, patterns: tuple[str, ...]) -> str | None:
+        matches = (self._search(pattern) for pattern in patterns)
+        return max(next(filter(None, matches), ()), key=version_key, default=None)
 
     def _search(self, pattern: str) -> list[str]:
         listing = self._run("apt-cache", *self._options, "search", "--names-only", f"^{pattern}$")
@@ -85,7 +90,7 @@ class Debian:
         return next(directory.glob("*.deb"))
 
     def _fetch_lists(self) -> None:
-        log.info("fetching package lists (apt's own name no such package)")
+        log.info("fetching package lists: the system's are empty or out of date")
         state = self.cache.resolve() / "apt"
         for name in ("lists/partial", "archives/partial"):
             (state / name).mkdir(parents=True, exist_ok=True)
@@ -95,13 +100,13 @@ class Debian:
         self._options = tuple(word for setting in settings for word in ("-o", setting))
         self._run("apt-get", *self._options, "-q", "update")
 
-    def _run(self, *command: str, directory: Path | None = None, check: bool = True) -> str:
+    def _run(self, *command: str, directory: Path | None = None) -> str:
         if shutil.which(command[0]) is None:
             raise ConfigError(
                 f"{command[0]} is not installed: this is no Debian, so name a kernel (KERNEL=…)"
             )
         done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-        if check and done.returncode != 0:
+        if done.returncode != 0:
             raise ConfigError(f"{' '.join(_words(command))}: {_reason(done.stderr)}")
         return done.stdout
 

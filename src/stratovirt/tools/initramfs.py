@@ -47,7 +47,10 @@ def find_busybox(cache: Path) -> Path:
     installed = shutil.which("busybox")
     if installed and _is_static(Path(installed)):
         return Path(installed)
-    return Debian(cache).unpack("busybox-static") / "bin/busybox"
+    package = Debian(cache).obtain("busybox-static")
+    if package is None:
+        raise ConfigError("no static busybox: it is neither on PATH nor known to apt (busybox-static)")
+    return package / "bin/busybox"
 
 
 def build(

@@ -70,13 +70,11 @@ def any_kernel(cache: Path) -> Kernel:
 
 
 def _unpacked(debian: Debian, suffix: str) -> Path:
-    package = debian.newest(rf"linux-image-6\.1\.0-[0-9]+-{suffix}")
-    package = package or debian.dependency(f"linux-image-{suffix}", rf"linux-image-[0-9].*-{suffix}")
-    if package is None:
-        raise ConfigError(f"apt knows no linux-image-6.1.0-*-{suffix}: name a kernel (KERNEL=…)")
-    image = _newest(debian.unpack(package), "boot/vmlinuz-*")
+    tested, any_version = rf"linux-image-6\.1\.0-[0-9]+-{suffix}", rf"linux-image-[0-9][0-9a-z.+]*-{suffix}"
+    package = debian.obtain(tested, any_version)
+    image = _newest(package, "boot/vmlinuz-*") if package else None
     if image is None:
-        raise ConfigError(f"the package {package} holds no kernel")
+        raise ConfigError(f"apt has no kernel for {suffix}: name one (KERNEL=…)")
     return image
 
 
