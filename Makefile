@@ -25,18 +25,18 @@ run: setup ## boot a Debian kernel to a shell on this terminal (KERNEL=… for y
 	@$(BIN)/python -m stratovirt.tools.tour
 
 test: setup apt ## everything that CI tests; under 20 minutes on 2 cores
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup ## types and style
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 
-soak: setup apt ## the long counts; seeded, resumable; log in soak.log
-	$(BIN)/python -m pytest -m soak --log-file=soak.log $(PYTEST_ARGS)
+soak: setup apt ## the long counts; seeded, resumable; log in .soak/
+	$(BIN)/python -m tests.soak $(SOAK)
 
 bench: setup apt ## figures beside QEMU, as ratios
-	$(BIN)/python benchmarks/boot.py
+	$(BIN)/python -m benchmarks.boot
 
 wheel: setup ## a wheel in dist/ that installs without a compiler
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
