@@ -99,6 +99,11 @@ def enable_lapic() -> bytes:
     return store32(SPURIOUS, 0x1FF)
 
 
+def mask_pics() -> bytes:
+    """Mask both 8259s, as every kernel that uses the IOAPIC does: inputs 0–15 reach them too."""
+    return out_byte(0x21, 0xFF) + out_byte(0xA1, 0xFF)
+
+
 def route_ioapic(pin: int, vector: int, *, level: bool = False, apic_id: int = 0) -> bytes:
     """Send IOAPIC ``pin`` as ``vector`` to one CPU, unmasked (82093AA data sheet, 3.2.4)."""
     low, high = 0x10 + 2 * pin, 0x11 + 2 * pin
@@ -171,11 +176,14 @@ class RecordingBus:
     """A Bus that remembers every access, answers reads from ``answers``, and says when DONE is written.
 
     :param done: called, on the vCPU thread, when the guest writes to DONE; a thread's ``kick`` ends run().
+    :ivar answers: port or address to what it reads; all ones for the others.
+    :ivar reactions: port or address to what is called, on the vCPU thread, with each value written there.
     """
 
     def __init__(self, done: Callable[[], None] | None = None) -> None:
         self.done = done
         self.answers: dict[int, int] = {}
+        self.reactions: dict[int, Callable[[int], None]] = {}
         self.accesses: list[Access] = []
         self._changed = threading.Condition()
 
@@ -186,13 +194,13 @@ class RecordingBus:
         if port == DONE and self.done is not None:
             self.done()
         else:
-            self._record("out", port, size, value)
+            self._written("out", port, size, value)
 
     def mmio_read(self, address: int, size: int) -> int:
         return self._record("read", address, size, self._answer(address, size))
 
     def mmio_write(self, address: int, size: int, value: int) -> None:
-        self._record("write", address, size, value)
+        self._written("write", address, size, value)
 
     def outs(self, port: int) -> list[int]:
         """The values written to ``port`` so far."""
@@ -209,6 +217,11 @@ class RecordingBus:
 
     def _answer(self, address: int, size: int) -> int:
         return self.answers.get(address, -1) & (1 << 8 * size) - 1
+
+    def _written(self, kind: str, address: int, size: int, value: int) -> None:
+        if address in self.reactions:
+            self.reactions[address](value)
+        self._record(kind, address, size, value)
 
     def _record(self, kind: str, address: int, size: int, value: int) -> int:
         with self._changed:

@@ -78,7 +78,7 @@ class GuestTime:
         # One difference, taken once, for all: the vCPUs' TSCs stay as far apart as they were.
         elapsed = msrs.read(self._vcpus[0].fd, msrs.TSC) - moment.tsc
         for vcpu, deadline in zip(self._vcpus, moment.tsc_deadlines, strict=True):
-            offset = _get_tsc_offset(vcpu.fd)
+            offset = tsc_offset(vcpu.fd)
             if offset is not None:
                 _set_tsc_offset(vcpu.fd, offset - elapsed)
             if deadline:
@@ -88,7 +88,8 @@ class GuestTime:
         self._vm.set_clock(moment.clock)
 
 
-def _get_tsc_offset(fd: int) -> int | None:
+def tsc_offset(fd: int) -> int | None:
+    """How far a vCPU's TSC is ahead of the host's, modulo 2^64; None where the kernel does not say."""
     value = ffi.new("uint64_t *")
     try:
         ioctl(fd, "KVM_GET_DEVICE_ATTR", _tsc_offset_attribute(value))

@@ -5,11 +5,14 @@ Source: Intel SDM volume 4; KVM_GET_MSRS and KVM_SET_MSRS in the KVM API.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
 from stratovirt.accel.kvm._kvm import ffi
 from stratovirt.accel.kvm.ioctl import ioctl
 from stratovirt.errors import AcceleratorError
+
+ENTRY = struct.Struct("<I4xQ")  # struct kvm_msr_entry: index, data
 
 TSC = 0x10
 MISC_ENABLE = 0x1A0
@@ -22,6 +25,9 @@ MTRRS = (
     *(0x250, 0x258, 0x259, *range(0x268, 0x270)),  # fixed ranges
     *range(0x200, 0x210),  # eight variable ranges, base and mask
 )
+
+# Enlightenments of Hyper-V guests, which our CPUID does not offer. One is a clock that cannot be set.
+HYPERV = range(0x4000_0000, 0x4000_0200)
 
 # What firmware does and a kernel relies on: fast string operations enabled (Linux drops REP_GOOD and
 # ERMS otherwise), and memory write-back by default with MTRRs on (Linux disables PAT otherwise).
@@ -44,15 +50,12 @@ def write(fd: int, values: dict[int, int]) -> None:
 
     :raises AcceleratorError: KVM refuses one; those before it are set.
     """
-    table = _table(list(values))
-    for entry, value in zip(table.entries[0 : table.nmsrs], values.values(), strict=True):
-        entry.data = value
-    _write_table(fd, table)
+    load(fd, b"".join(ENTRY.pack(index, value) for index, value in values.items()))
 
 
 def readable(fd: int, indices: Iterable[int]) -> list[int]:
-    """Those of ``indices`` that this vCPU has: the list the kernel gives is of the host, not of the guest."""
-    left = sorted(set(indices))
+    """Those of ``indices`` that hold state of this vCPU; the kernel's list is for every kind of guest."""
+    left = sorted(index for index in set(indices) if index not in HYPERV)
     found: list[int] = []
     while left:
         count = ioctl(fd, "KVM_GET_MSRS", _table(left))
@@ -70,20 +73,37 @@ def save(fd: int, indices: list[int]) -> bytes:
     count = ioctl(fd, "KVM_GET_MSRS", table)
     if count != len(indices):
         raise AcceleratorError(f"MSR {indices[count]:#x} cannot be read")
-    return bytes(ffi.buffer(table.entries, ffi.sizeof("struct kvm_msr_entry") * count))
+    return bytes(ffi.buffer(table.entries, ENTRY.size * count))
 
 
 def load(fd: int, data: bytes) -> None:
-    """Put an array that :func:`save` made in.
+    """Put an array that :func:`save` made in. An MSR that cannot be set but has the value already is fine:
+    KVM lists some that are constants of the vCPU.
 
     :raises AcceleratorError: KVM refuses one of them.
     """
-    count, rest = divmod(len(data), ffi.sizeof("struct kvm_msr_entry"))
-    if rest:
+    if len(data) % ENTRY.size:
         raise AcceleratorError(f"saved msrs have {len(data)} bytes, not whole entries")
-    table = _table([0] * count)
-    ffi.memmove(table.entries, data, len(data))
-    _write_table(fd, table)
+    left = dict(ENTRY.iter_unpack(data))
+    while left:
+        indices = list(left)
+        count = _set(fd, left)
+        if count < len(indices) and not _has(fd, indices[count], left[indices[count]]):
+            raise AcceleratorError(f"MSR {indices[count]:#x} cannot be set to {left[indices[count]]:#x}")
+        left = {index: left[index] for index in indices[count + 1 :]}
+
+
+def _has(fd: int, index: int, value: int) -> bool:
+    table = _table([index])
+    return ioctl(fd, "KVM_GET_MSRS", table) == 1 and int(table.entries[0].data) == value
+
+
+def _set(fd: int, values: dict[int, int]) -> int:
+    """How many of ``values`` KVM took, from the first on."""
+    table = _table(list(values))
+    for entry, value in zip(table.entries[0 : table.nmsrs], values.values(), strict=True):
+        entry.data = value
+    return ioctl(fd, "KVM_SET_MSRS", table)
 
 
 def _table(indices: list[int]) -> ffi.CData:
@@ -92,10 +112,3 @@ def _table(indices: list[int]) -> ffi.CData:
     for entry, index in zip(table.entries[0 : len(indices)], indices, strict=True):
         entry.index = index
     return table
-
-
-def _write_table(fd: int, table: ffi.CData) -> None:
-    count = ioctl(fd, "KVM_SET_MSRS", table)
-    if count != table.nmsrs:
-        entry = table.entries[count]
-        raise AcceleratorError(f"MSR {entry.index:#x} cannot be set to {entry.data:#x}")
