@@ -23,7 +23,7 @@ GUESTS = {
 
 @pytest.mark.parametrize("code", GUESTS.values(), ids=GUESTS.keys())
 def test_no_kick_is_lost(machine: Machine, code: bytes) -> None:
-    """Each kick ends one run, whether it meets the vCPU in the guest, in the kernel or on its way in or out."""
+    """Each ends one run, whether it meets the vCPU in the guest, in the kernel or on its way."""
     machine.start(code)
     ends: queue.SimpleQueue[RunEnd] = queue.SimpleQueue()
 

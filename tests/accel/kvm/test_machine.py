@@ -126,7 +126,7 @@ def test_reset_after_a_triple_fault(machine: Machine) -> None:
 
 def test_host_that_lacks_a_part_is_refused_by_name(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KvmSystem, "extension", lambda _self, name: name != "KVM_CAP_IRQFD")
-    with pytest.raises(AcceleratorUnavailable, match="^/dev/kvm lacks KVM_CAP_IRQFD$"):
+    with pytest.raises(AcceleratorUnavailable, match=r"^/dev/kvm lacks KVM_CAP_IRQFD$"):
         KvmAccelerator(machine.memory, 1, machine.bus)
     assert "KVM_CAP_IRQFD" in REQUIRED_CAPABILITIES
 

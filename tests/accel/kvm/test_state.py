@@ -43,7 +43,7 @@ CONTROLLERS = {"pic_master", "pic_slave", "ioapic", "pit2"}
 
 
 def msr_values(state: dict[str, bytes]) -> dict[int, int]:
-    return {index: value for index, value in struct.iter_unpack("<I4xQ", state["msrs"])}
+    return dict(struct.iter_unpack("<I4xQ", state["msrs"]))
 
 
 def move(old: Machine, new: Machine) -> None:
@@ -183,7 +183,7 @@ def test_state_that_the_kernel_refuses_is_named(machine: Machine) -> None:
     state = machine.vcpu.save()
     with pytest.raises(AcceleratorError, match="saved mp_state is refused"):
         machine.vcpu.load(state | {"mp_state": struct.pack("<I", 999)})
-    with pytest.raises(AcceleratorError, match="MSR 0x.* cannot be set"):
+    with pytest.raises(AcceleratorError, match=r"MSR 0x.* cannot be set"):
         machine.vcpu.load(state | {"msrs": struct.pack("<I4xQ", 0xDEAD_BEEF, 1)})
 
 
