@@ -124,5 +124,7 @@ class Bench:
             self.clock.now = deadline
             self.chip.expire()
             stops.append(deadline)
+            following = self.chip.next_deadline()
+            assert following is None or following > deadline, "a timer that is due for ever"
         self.clock.now = until
         return stops

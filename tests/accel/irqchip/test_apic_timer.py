@@ -116,6 +116,17 @@ def test_switching_between_one_shot_and_periodic_does_not_restart_the_count() ->
     assert bench.expiries(start + 5_000_000) == [start + 2_000_000]
 
 
+def test_a_one_shot_that_is_over_stays_over() -> None:
+    bench = Bench()
+    bench.write(LVT_TIMER, VECTOR)
+    bench.write(INITIAL_COUNT, 1000)
+    bench.expiries(bench.clock.now + 3000)
+    bench.write(LVT_TIMER, PERIODIC | VECTOR)
+    bench.write(DIVIDE, 0b1011)
+    assert bench.read(CURRENT_COUNT) == 0
+    assert bench.chip.next_deadline() is None
+
+
 @given(ticks=st.integers(1, 1 << 40))
 def test_a_tsc_deadline_expires_at_the_first_nanosecond_at_which_the_tsc_has_it(ticks: int) -> None:
     bench = Bench()

@@ -72,6 +72,16 @@ def test_a_level_is_one_interrupt_until_its_end_and_another_while_it_stays_high(
     assert bench.entry(16) == LEVEL | 0x41
 
 
+def test_an_edge_after_a_level_of_the_same_vector_ends_without_a_broadcast() -> None:
+    bench = Bench()
+    bench.redirect(16, LEVEL | 0x41)
+    bench.pulse(16)
+    assert bench.taken() == [0x41]
+    bench.redirect(4, 0x41)
+    bench.pulse(4)
+    assert bench.bits(TMR) == set()
+
+
 def test_a_level_that_falls_and_rises_in_service_interrupts_again_at_the_end() -> None:
     bench = Bench()
     bench.redirect(16, LEVEL | 0x41)

@@ -195,6 +195,7 @@ def test_software_disable_refuses_new_interrupts_keeps_pending_ones_and_masks_th
     bench.write(SPURIOUS_VECTOR, 0xFF)
     bench.send_ipi(SELF | 0x51)
     assert bench.bits(IRR) == {0x41}
+    assert bench.read(LVT_TIMER) == 0x10040
     bench.write(LVT_TIMER, 0x40)
     assert bench.read(LVT_TIMER) == 0x10040
     assert bench.chip.acknowledge(0) == 0x41
@@ -252,6 +253,16 @@ def test_disabling_the_apic_hides_its_registers_and_loses_its_state() -> None:
     assert not bench.chip.pending(0)
     assert bench.chip.msr_write(0, APIC_BASE, 0xFEE0_0900)
     assert bench.read(SPURIOUS_VECTOR) == 0xFF
+
+
+def test_a_disabled_apic_hears_no_message() -> None:
+    bench = Bench(vcpus=2)
+    bench.chip.msr_write(1, APIC_BASE, 0xFEE0_0000)
+    bench.send_ipi(NMI, destination=1)
+    bench.send_ipi(0x41, destination=1)
+    bench.write(SPURIOUS_VECTOR, 0x1FF, cpu=1)
+    assert bench.signals.nmis == []
+    assert not bench.chip.pending(1)
 
 
 @pytest.mark.parametrize("value", [0xFEE0_0D00, 0xFEE0_0801, 0xFED0_0900, 1 << 60 | 0xFEE0_0900, 0])

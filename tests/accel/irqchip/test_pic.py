@@ -242,6 +242,14 @@ def test_lint0_in_fixed_mode_sees_the_rise_as_an_apic_interrupt() -> None:
     assert bench.taken() == [0x77]
 
 
+def test_lint0_in_nmi_mode_sees_the_rise_as_nmi() -> None:
+    bench = bench_with_pic()
+    bench.write(LVT_LINT0, 0x400)
+    bench.pulse(4)
+    assert bench.signals.nmis == [0]
+    assert not bench.chip.pending(0)
+
+
 def test_the_pair_comes_before_the_local_apic() -> None:
     bench = bench_with_pic()
     bench.send_ipi(1 << 18 | 0xF0)

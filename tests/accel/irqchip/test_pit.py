@@ -215,16 +215,17 @@ def test_a_rising_gate_restarts_a_square_wave_which_is_high_while_it_is_low() ->
     assert count_of(bench, 2) == 1000
 
 
-def test_a_rate_generator_is_low_in_the_last_tick_of_each_period() -> None:
+@pytest.mark.parametrize(("mode", "count", "high"), [(2, 10, 9), (3, 10, 5), (3, 7, 4)])
+def test_the_last_tick_or_the_shorter_half_of_each_period_is_low(mode: int, count: int, high: int) -> None:
     bench = Bench()
     bench.chip.port_write(0x61, GATE)
-    start(bench, 2, 2, 10)
+    start(bench, 2, mode, count)
     begin = bench.clock.now
     levels = []
-    for tick in range(20):
+    for tick in range(2 * count):
         bench.clock.now = begin + ns(tick)
         levels.append(output(bench))
-    assert levels == ([True] * 9 + [False]) * 2
+    assert levels == ([True] * high + [False] * (count - high)) * 2
 
 
 @pytest.mark.parametrize(("mode", "triggered"), [(4, False), (5, True)])

@@ -127,11 +127,10 @@ class LocalApic:
         self._settle()
 
     def set_lint0(self, level: bool) -> None:
-        """The pin that carries the 8259 pair's INTR; fixed and NMI modes see its rising edge."""
-        rising = level and not self._lint0
+        """The 8259 pair's INTR has changed to ``level``; fixed and NMI modes see the rise."""
         self._lint0 = level
         self._update_extint()
-        if rising and self.enabled:
+        if level and self.enabled:
             self._raise_lvt(Register.LVT_LINT0)
 
     def read(self, offset: int) -> int:

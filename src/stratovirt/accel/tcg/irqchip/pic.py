@@ -15,9 +15,6 @@ from collections.abc import Callable
 CASCADE = 2
 """Input of the master that the slave's request drives."""
 
-SPURIOUS = 7
-"""Input reported when the request has gone by the time of acknowledgement."""
-
 ELCR_WRITABLE = (0xF8, 0xDE)
 """Master and slave: timer, keyboard, cascade, RTC and FPU inputs are always edge-triggered."""
 
@@ -77,10 +74,11 @@ class Pic8259:
         return (first + self._highest) & 7 if first < self._rank(blocking) else NONE
 
     def acknowledge(self) -> int:
-        """Answer the INTA cycles with a vector; the cascaded slave answers for its inputs."""
+        """Answer INTA with a vector; the cascaded slave answers for its inputs. Only under a request.
+
+        Request and acknowledgement are one step here, so none goes away in between: no spurious input 7.
+        """
         irq = self.request()
-        if irq == NONE:
-            return self._base | SPURIOUS
         self._take(irq)
         if irq == CASCADE and self._slave is not None:
             return self._slave.acknowledge()
@@ -215,7 +213,7 @@ class PicPair:
         self._update()
 
     def acknowledge(self) -> int:
-        """The vector to deliver; input 7's of a controller when its request has gone."""
+        """The vector to deliver. Only while INTR is high."""
         vector = self._master.acknowledge()
         self._update()
         return vector
