@@ -76,7 +76,7 @@ def test_kvm_alone_is_refused_without_permission(monkeypatch: pytest.MonkeyPatch
     def forbid(_path: str, _flags: int) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(system.os, "open", forbid)
+    monkeypatch.setattr(os, "open", forbid)
     with pytest.raises(AcceleratorUnavailable, match=r"^no permission for /dev/kvm: join the group"):
         choose.choose("kvm")
 
