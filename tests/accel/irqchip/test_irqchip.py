@@ -15,7 +15,7 @@ LEVEL = 1 << 15
 
 OFFSETS = st.integers(0, 0xFFF) | st.integers(0, 0x3F).map(lambda register: register * 16)
 WORDS = st.integers(0, 0xFFFF_FFFF) | st.sampled_from([0x1FF, 0x7000, 0x20031, 0x400EC, 0x4E0FE, 0xC4500])
-PORTS = st.sampled_from(sorted(IrqChip.CLAIMED_PORTS))
+PORTS = st.sampled_from(sorted(IrqChip.CLAIMED_PORTS)) | st.integers(0, 0xFFFF)
 BYTES = st.integers(0, 255)
 CPUS = st.integers(0, 2)
 MSRS = st.sampled_from([0x10, 0x1B, 0x6E0])
@@ -95,6 +95,12 @@ def test_reset_leaves_nothing_pending_and_no_timer(operations: list[tuple[str, i
     bench.chip.reset()
     assert not any(bench.chip.pending(cpu) for cpu in range(3))
     assert bench.chip.next_deadline() is None
+
+
+def test_an_unclaimed_port_reads_all_ones_and_drops_writes() -> None:
+    bench = Bench()
+    bench.chip.port_write(0x22, 0x12)
+    assert bench.chip.port_read(0x22) == 0xFF
 
 
 def test_a_line_keeps_its_level_over_a_reset() -> None:

@@ -97,16 +97,18 @@ class IrqChip:
             self._ioapic.write(offset, value)
 
     def port_read(self, port: int) -> int:
-        """One byte from one of :data:`CLAIMED_PORTS`."""
+        """One byte from a port; those outside :data:`CLAIMED_PORTS` read all ones."""
         with self._lock:
-            return self._pic.read(port) if port in PIC_PORTS else self._pit.read(port)
+            if port in PIC_PORTS:
+                return self._pic.read(port)
+            return self._pit.read(port) if port in PIT_PORTS else 0xFF
 
     def port_write(self, port: int, value: int) -> None:
-        """One byte to one of :data:`CLAIMED_PORTS`."""
+        """One byte to a port; those outside :data:`CLAIMED_PORTS` drop it."""
         with self._lock:
             if port in PIC_PORTS:
                 self._pic.write(port, value & 0xFF)
-            else:
+            elif port in PIT_PORTS:
                 self._pit.write(port, value & 0xFF)
 
     def msr_read(self, cpu: int, index: int) -> int | None:
