@@ -36,7 +36,10 @@ def _threads() -> set[str]:
 def _children() -> set[int]:
     pids = set()
     for task in Path("/proc/self/task").iterdir():
-        pids.update(map(int, (task / "children").read_text().split()))
+        try:
+            pids.update(map(int, (task / "children").read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has been joined and is on its way out
     return pids
 
 

@@ -10,13 +10,40 @@ from stratovirt.accel.tcg.exits import Exits
 from stratovirt.accel.tcg.library import ffi, lib
 from stratovirt.errors import AcceleratorError
 
-# Register numbers of <unicorn/x86.h>.
 REGISTERS = {
-    **dict(rip=41, rflags=253, rax=35, rbx=37, rcx=38, rdx=40, rsi=43, rdi=39, rbp=36, rsp=44),
-    **{f"r{number}": 98 + number for number in range(8, 16)},
-    **dict(cr0=50, cr2=52, cr3=53, cr4=54),
-    **dict(cs=11, ds=17, es=28, fs=32, gs=33, ss=49, tr=245, fs_base=250, gs_base=251),
+    "rip": 41,
+    "rflags": 253,
+    "rax": 35,
+    "rbx": 37,
+    "rcx": 38,
+    "rdx": 40,
+    "rsi": 43,
+    "rdi": 39,
+    "rbp": 36,
+    "rsp": 44,
+    "r8": 106,
+    "r9": 107,
+    "r10": 108,
+    "r11": 109,
+    "r12": 110,
+    "r13": 111,
+    "r14": 112,
+    "r15": 113,
+    "cr0": 50,
+    "cr2": 52,
+    "cr3": 53,
+    "cr4": 54,
+    "cs": 11,
+    "ds": 17,
+    "es": 28,
+    "fs": 32,
+    "gs": 33,
+    "ss": 49,
+    "tr": 245,
+    "fs_base": 250,
+    "gs_base": 251,
 }
+"""Register numbers of <unicorn/x86.h>."""
 
 
 class TcgVcpu:
@@ -34,7 +61,8 @@ class TcgVcpu:
     def registers(self) -> Mapping[str, int]:
         """Registers by name. Only while it is not running."""
         return {
-            name: int(lib.tcg_read_register(self._machine, self.index, number)) for name, number in REGISTERS.items()
+            name: int(lib.tcg_read_register(self._machine, self.index, number))
+            for name, number in REGISTERS.items()
         }
 
 

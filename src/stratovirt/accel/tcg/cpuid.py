@@ -1,8 +1,8 @@
 """What CPUID says of the software CPU beyond the engine's own answer.
 
-The engine's CPU model is a Haswell without what it cannot do (AVX, MONITOR, INVPCID). The changes here add what
-the machine around it does: local APIC, timers, topology. Source: Intel SDM, volume 2, CPUID; Linux,
-arch/x86/kernel/tsc.c and arch/x86/kernel/cpu/common.c, for what a kernel makes of it.
+The engine's CPU model is a Haswell without what it cannot do (AVX, MONITOR, INVPCID). The changes here
+add what the machine around it does: local APIC, timers, topology. Source: Intel SDM, volume 2, CPUID;
+Linux, arch/x86/kernel/tsc.c and arch/x86/kernel/cpu/common.c, for what a kernel makes of it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,13 @@ APIC = 1 << 9
 HTT = 1 << 28
 
 TSC_ADJUST = 1 << 1
+FAST_REP_MOVSB = 1 << 9
+"""Not offered: REP costs as much per byte as a loop iteration, so C libraries shall copy by vectors."""
+
 SPEC_CTRL = 1 << 26
 ARCH_CAPABILITIES = 1 << 29
-"""With IA32_ARCH_CAPABILITIES a kernel learns that it needs no mitigations: nothing is speculated here."""
+BHI_CTRL = 1 << 4
+"""With these and IA32_ARCH_CAPABILITIES a kernel needs no mitigation in code: nothing is speculated here."""
 
 INVARIANT_TSC = 1 << 8
 
@@ -57,7 +61,13 @@ def leaves(cpu: int, vcpus: int, tsc_hz: int) -> list[Leaf]:
             set=(0, cpu << 24 | vcpus << 16, TSC_DEADLINE | HYPERVISOR, APIC | (HTT if vcpus > 1 else 0)),
         ),
         *_caches(vcpus),
-        Leaf(0x7, 0, set=(0, TSC_ADJUST, 0, SPEC_CTRL | ARCH_CAPABILITIES)),
+        Leaf(
+            0x7,
+            0,
+            keep=(0, ALL & ~FAST_REP_MOVSB, ALL, ALL),
+            set=(2, TSC_ADJUST, 0, SPEC_CTRL | ARCH_CAPABILITIES),
+        ),
+        Leaf(0x7, 2, keep=NOTHING, set=(0, 0, 0, BHI_CTRL)),
         *_topology(cpu, vcpus),
         *(Leaf(leaf, keep=NOTHING) for leaf in range(0xE, 0x15)),
         *_frequencies(tsc_hz),
@@ -67,7 +77,10 @@ def leaves(cpu: int, vcpus: int, tsc_hz: int) -> list[Leaf]:
 
 def _caches(vcpus: int) -> list[Leaf]:
     """Leaf 4: how many cores the package has room for."""
-    return [Leaf(0x4, level, keep=(0x03FF_FFFF, ALL, ALL, ALL), set=((vcpus - 1) << 26, 0, 0, 0)) for level in (0, 1, 2)]
+    return [
+        Leaf(0x4, level, keep=(0x03FF_FFFF, ALL, ALL, ALL), set=((vcpus - 1) << 26, 0, 0, 0))
+        for level in (0, 1, 2)
+    ]
 
 
 def _topology(cpu: int, vcpus: int) -> list[Leaf]:

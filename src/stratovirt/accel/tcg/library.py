@@ -31,10 +31,10 @@ def _import_glue() -> tuple[Any, Any]:
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
     try:
-        from stratovirt.accel.tcg import _tcg
+        from stratovirt.accel.tcg._tcg import ffi, lib
     finally:
         sys.setdlopenflags(flags)
-    return _tcg.ffi, _tcg.lib
+    return ffi, lib
 
 
 ffi, lib = _import_glue()
@@ -49,7 +49,9 @@ def load() -> int:
     """
     path = _find()
     if build_id(path) != BUILD_ID:
-        raise AcceleratorUnavailable(f"accel tcg: {path} is not the library of the unicorn 2.1.4 wheel for x86_64")
+        raise AcceleratorUnavailable(
+            f"accel tcg: {path} is not the library of the unicorn 2.1.4 wheel for x86_64"
+        )
     begin = _sample_clock()
     problem = lib.tcg_load(os.fsencode(path))
     if problem != ffi.NULL:
@@ -64,7 +66,9 @@ def _find() -> Path:
         raise AcceleratorUnavailable("accel tcg: the Python package unicorn 2.1.4 is not installed")
     path = Path(spec.submodule_search_locations[0], "lib", "libunicorn.so.2")
     if not path.is_file():
-        raise AcceleratorUnavailable(f"accel tcg: {path} is missing; is unicorn 2.1.4 installed from its wheel?")
+        raise AcceleratorUnavailable(
+            f"accel tcg: {path} is missing; is unicorn 2.1.4 installed from its wheel?"
+        )
     return path
 
 

@@ -1,7 +1,7 @@
 """Model-specific registers that neither the engine nor the interrupt controllers keep.
 
-The law: what CPUID does not offer raises #GP, as hardware does; a few that Linux touches without asking read as
-given here and ignore writes. Source: Intel SDM, volume 4.
+The law: what CPUID does not offer raises #GP, as hardware does; a few that Linux touches without asking
+read as given here and ignore writes. Source: Intel SDM, volume 4.
 """
 
 from __future__ import annotations
