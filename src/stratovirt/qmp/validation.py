@@ -72,10 +72,10 @@ def _urgency(error: _Error) -> tuple[int, list[str]]:
 
 
 def _unknown(error: _Error) -> str:
-    known = list(error.schema.get("properties", ()))
+    known = error.schema.get("properties", ())
     name = next(name for name in error.instance if name not in known)
-    among = nearest(name, known) if known else " (there are none)"
-    return f"unknown argument {quote(_path(error, name))}{among}"
+    among = nearest(_path(error, name), [_path(error, other) for other in known])
+    return f"unknown argument {quote(_path(error, name))}{among if known else ' (there are none)'}"
 
 
 def _missing(error: _Error) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratovirt.qmp.protocol.lexer import Lexer, Unreadable, show, skip_blanks
-from stratovirt.qmp.protocol.parser import Misplaced, Parser
+from stratovirt.qmp.protocol.parser import Parser
 
 # Bytes of one message. Precedents: StratoVirt 8 KiB, QEMU 64 MiB, libvirt's limit for replies 10 MiB.
 MAX_MESSAGE = 1 << 20
@@ -28,7 +28,8 @@ MAX_DEPTH = 1024
 
 _LANDMARK = re.compile(rb"[\n\xff]")
 _OPENING = re.compile(rb"[ \t\r]*\{")
-_FIRST_BYTES = b'{["'  # a bare word at the start is a typo, and its end might never come
+_TOO_LONG = f"a message is longer than the limit of {MAX_MESSAGE} bytes"
+_TOO_DEEP = f"a message is nested deeper than the limit of {MAX_DEPTH} levels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,47 +83,54 @@ class Framer:
         return [Garbage("the input ended within a message", self._parser.id_text)] if begun else []
 
     def _step(self, packet: bytes, at: int, found: list[Message | Garbage]) -> int:
-        """Take one token from ``at``; returns where to go on."""
-        if self._size == 0:
-            at = skip_blanks(packet, at)
+        """Take one token, or what there is of it, from ``at``; returns where to go on."""
+        if not self._lexer.begun:
+            begin = skip_blanks(packet, at)
+            self._size += begin - at if self._size else 0
+            at = begin
         try:
-            if self._size == 0:
-                _check_start(packet, at)
-            token, end = self._lexer.next(packet, at)
+            token, end = self._next_token(packet, at)
         except Unreadable as trouble:
-            return self._syntax_error(packet, trouble.at, trouble.at - at, trouble.problem, found)
+            return self._syntax_error(packet, at, trouble, found)
         self._size += end - at
         if self._size > MAX_MESSAGE:
-            self._give_up(found, f"a message is longer than the limit of {MAX_MESSAGE} bytes")
+            self._give_up(found, _TOO_LONG)
         elif token is not None:
-            return self._take(token, packet, end, found)
+            self._take(token, found)
         return end
 
-    def _take(self, token: bytes, packet: bytes, end: int, found: list[Message | Garbage]) -> int:
-        try:
-            self._parser.push(token)
-        except Misplaced as trouble:
-            problem = f"{trouble}, not {_excerpt(token)}"
-            return self._syntax_error(packet, end, -len(token), problem, found)
+    def _next_token(self, packet: bytes, at: int) -> tuple[bytes | None, int]:
+        """As :meth:`Lexer.next`, but a token that may not stand here is refused at its first byte.
+
+        Waiting for its end would cost a client that sends no newlines its next message: the quote of
+        ``stop"}`` opens a string that only the next message's quote closes.
+        """
+        if at < len(packet) and not self._lexer.begun:
+            wanted = self._parser.objection(packet[at])
+            if wanted is not None:
+                raise Unreadable(at, f"expected {wanted}, not {show(packet[at])}")
+        return self._lexer.next(packet, at)
+
+    def _take(self, token: bytes, found: list[Message | Garbage]) -> None:
+        self._parser.push(token)
         if self._parser.depth > MAX_DEPTH:
-            self._give_up(found, f"a message is nested deeper than the limit of {MAX_DEPTH} levels")
+            self._give_up(found, _TOO_DEEP)
         elif self._parser.complete:
             found.append(Message(self._parser.value, self._parser.defect, self._parser.id_text))
             self._restart()
-        return end
 
     def _syntax_error(
-        self, packet: bytes, at: int, ahead: int, problem: str, found: list[Message | Garbage]
+        self, packet: bytes, at: int, trouble: Unreadable, found: list[Message | Garbage]
     ) -> int:
-        """Note an error ``ahead`` bytes from what has been counted; returns the next place to begin at."""
-        offset = self._size + ahead
+        """Note an error; returns the next place to begin at. The message has been counted up to ``at``."""
+        offset = self._size + trouble.at - at
         if offset >= MAX_MESSAGE:
-            self._give_up(found, f"a message is longer than the limit of {MAX_MESSAGE} bytes")
+            self._give_up(found, _TOO_LONG)
             return at
-        text = f"syntax error at byte {offset} of the message: {problem}"
+        text = f"syntax error at byte {offset} of the message: {trouble.problem}"
         found.append(Garbage(text, self._parser.id_text))
         self._restart()
-        return self._next_landmark(packet, at)
+        return self._next_landmark(packet, trouble.at)
 
     def _give_up(self, found: list[Message | Garbage], problem: str) -> None:
         found.append(Garbage(problem, self._parser.id_text, fatal=True))
@@ -148,17 +156,3 @@ class Framer:
                 return landmark.end()
         self._lost = True
         return len(packet)
-
-
-def _check_start(packet: bytes, at: int) -> None:
-    """Refuse what cannot be a message at its first byte.
-
-    :raises Unreadable: no message starts with the byte at ``at``.
-    """
-    if at < len(packet) and packet[at] not in _FIRST_BYTES:
-        raise Unreadable(at, f"a message starts with '{{', not with {show(packet[at])}")
-
-
-def _excerpt(token: bytes, limit: int = 40) -> str:
-    text = token[:limit].decode("utf-8", "backslashreplace")
-    return text if len(token) <= limit else text + "…"

@@ -9,6 +9,7 @@ nobody could say where the token ends.
 from __future__ import annotations
 
 import re
+import string
 
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
 
@@ -17,10 +18,11 @@ _BLANKS = re.compile(rb"[ \t\r\n]*+")
 # QEMU's flush byte, end the hope of finding the string's end.
 _STRING = re.compile(rb'(?:[^"\\\x00-\x1f\xff]++|\\[^\x00-\x1f\xff])*+')
 _STRING_AFTER_BACKSLASH = re.compile(rb'[^\x00-\x1f\xff](?:[^"\\\x00-\x1f\xff]++|\\[^\x00-\x1f\xff])*+')
-_WORD = re.compile(rb"[-+._0-9A-Za-z]*+")
+WORD_BYTES = b"-+._" + (string.digits + string.ascii_letters).encode()
+_WORD = re.compile(b"[" + re.escape(WORD_BYTES) + b"]*+")
 
 # The usual case in one match: a token that needs no look behind its end, whole in this packet.
-_WHOLE = re.compile(_BLANKS.pattern + rb"([{}\[\],:]|" + b'"' + _STRING.pattern + b'")')
+_WHOLE = re.compile(rb"[{}\[\],:]|" + b'"' + _STRING.pattern + b'"')
 
 
 class Unreadable(Exception):
@@ -42,57 +44,58 @@ def show(byte: int) -> str:
 
 
 class Lexer:
-    """Cuts packets into tokens, and keeps the begun token from one packet to the next."""
+    """Cuts packets into tokens.
+
+    :ivar begun: the token that the last packet ended in, as far as it has come.
+    """
 
     def __init__(self) -> None:
-        self._begun = bytearray()
+        self.begun = bytearray()
         self._after_backslash = False
 
     def next(self, packet: bytes, at: int) -> tuple[bytes | None, int]:
-        """The token that ends next in ``packet`` at or behind ``at``, and the index behind it.
+        """The token that begins, or goes on, at ``at``, and the index behind it.
 
-        ``(None, len(packet))`` when the packet ends first.
+        ``(None, len(packet))`` when the packet ends first. The byte at ``at`` must be one that a token
+        begins with, unless a token goes on there.
 
         :raises Unreadable: there can be none.
         """
-        if not self._begun:
+        if not self.begun:
             if whole := _WHOLE.match(packet, at):
-                return whole[1], whole.end()
-            at = skip_blanks(packet, at)
+                return whole[0], whole.end()
             if packet[at : at + 1] == b'"':
-                self._begun += b'"'
+                self.begun += b'"'
                 at += 1
         if at == len(packet):
             return None, at
-        return self._string(packet, at) if self._begun[:1] == b'"' else self._word(packet, at)
+        return self._string(packet, at) if self.begun[:1] == b'"' else self._word(packet, at)
 
     def _word(self, packet: bytes, at: int) -> tuple[bytes | None, int]:
         end = _end(_WORD, packet, at)
-        self._begun += packet[at:end]
-        if not self._begun:
-            raise Unreadable(at, f"no JSON value has {show(packet[at])} here")
+        self.begun += packet[at:end]
         return (None, end) if end == len(packet) else (self._finish(), end)
 
     def _string(self, packet: bytes, at: int) -> tuple[bytes | None, int]:
         end = _end(_STRING_AFTER_BACKSLASH if self._after_backslash else _STRING, packet, at)
-        self._begun += packet[at:end]
+        self.begun += packet[at:end]
         self._after_backslash &= end == at
         rest = packet[end : end + 2]
         if rest == b"\\":
-            self._begun += rest
+            self.begun += rest
             self._after_backslash = True
             return None, end + 1
         if not rest:
             return None, end
         if rest[:1] == b'"':
-            self._begun += b'"'
+            self.begun += b'"'
             return self._finish(), end + 1
         end += rest[:1] == b"\\"
         raise Unreadable(end, f"a string may not contain {show(packet[end])}")
 
     def _finish(self) -> bytes:
-        token = bytes(self._begun)
-        self._begun.clear()
+        token = bytes(self.begun)
+        self.begun.clear()
         return token
 
 

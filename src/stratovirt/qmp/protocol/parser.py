@@ -1,6 +1,7 @@
 """JSON's grammar as a table: tokens in, one value out (RFC 8259 sections 2 to 7).
 
-The law: whatever decides if a token may stand where it stands is in ``_GRAMMAR``. No recursion: the
+The law: whatever decides if a token may stand where it stands is in the rows at the
+end of this file. No recursion: the
 depth of a message is the length of a list, so that a deep one cannot overflow Python's stack (json in
 CPython 3.11 gives up near 1,000 levels). A defect – a duplicate key, a number out of range – is noted
 and parsing goes on, because the end of such a message is still certain, and so is its id.
@@ -8,29 +9,12 @@ and parsing goes on, because the end of such a message is still certain, and so 
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from stratovirt.qmp.protocol.decoding import Defect, decode_string, decode_word
-
-
-class Misplaced(Exception):
-    """The grammar allows no such token here; the text says what it allows."""
-
-
-class _Expect(enum.Enum):
-    """What may come next; the values complete the sentence "expected …"."""
-
-    MESSAGE = "a JSON object"
-    VALUE = "a value"
-    FIRST_ITEM = "a value or ']'"
-    NEXT_ITEM = "',' or ']'"
-    FIRST_KEY = "a key or '}'"
-    KEY = "a key"
-    COLON = "':'"
-    NEXT_KEY = "',' or '}'"
-    NOTHING = "nothing"
+from stratovirt.qmp.protocol.lexer import WORD_BYTES
 
 
 class Parser:
@@ -39,7 +23,7 @@ class Parser:
     def __init__(self) -> None:
         self.value: Any = None
         self.defect: str | None = None
-        self._expect = _Expect.MESSAGE
+        self._row = _MESSAGE
         self._containers: list[dict[str, Any] | list[Any]] = []
         self._keys: list[str] = []
         self._id = _IdText()
@@ -47,7 +31,7 @@ class Parser:
     @property
     def complete(self) -> bool:
         """Has the value ended?"""
-        return self._expect is _Expect.NOTHING
+        return self._row is _NOTHING
 
     @property
     def depth(self) -> int:
@@ -59,15 +43,14 @@ class Parser:
         """The outermost object's ``id`` as JSON text without white space, once it has been read whole."""
         return self._id.result
 
-    def push(self, token: bytes) -> None:
-        """Take the next token.
+    def objection(self, first: int) -> str | None:
+        """What is expected, if the grammar allows no token that begins with this byte; else None."""
+        return None if first in self._row.actions else self._row.expected
 
-        :raises Misplaced: the grammar forbids it.
-        """
-        action = _GRAMMAR[self._expect].get(_column(token))
-        if action is None:
-            raise Misplaced(f"expected {self._expect.value}")
-        wanted = self._id.open and not (self._expect is _Expect.COLON and self.depth == 1)
+    def push(self, token: bytes) -> None:
+        """Take the next token, to which there is no objection."""
+        action = self._row.actions[token[0]]
+        wanted = self._id.open and not (self._row is _COLON and self.depth == 1)
         try:
             action(self, token)
         except Defect as defect:
@@ -83,7 +66,7 @@ class Parser:
         container: dict[str, Any] | list[Any] = {} if token == b"{" else []
         self._place(container)
         self._containers.append(container)
-        self._expect = _Expect.FIRST_KEY if token == b"{" else _Expect.FIRST_ITEM
+        self._row = _FIRST_KEY if token == b"{" else _FIRST_ITEM
 
     def _close(self, token: bytes) -> None:
         self._containers.pop()
@@ -104,7 +87,7 @@ class Parser:
             self._settle()
 
     def _key(self, token: bytes) -> None:
-        self._expect = _Expect.COLON
+        self._row = _COLON
         self._keys.append("")
         key = self._keys[-1] = decode_string(token)
         if key == "id" and self.depth == 1:
@@ -113,10 +96,10 @@ class Parser:
             raise Defect(f"the key {token.decode()} appears twice")
 
     def _colon(self, token: bytes) -> None:
-        self._expect = _Expect.VALUE
+        self._row = _VALUE
 
     def _comma(self, token: bytes) -> None:
-        self._expect = _Expect.KEY if isinstance(self._containers[-1], dict) else _Expect.VALUE
+        self._row = _KEY if isinstance(self._containers[-1], dict) else _VALUE
 
     def _place(self, value: Any) -> None:
         """Put a value where it belongs in the innermost container."""
@@ -130,11 +113,11 @@ class Parser:
     def _settle(self) -> None:
         """A value has ended: what may follow is up to the container it is in."""
         if not self._containers:
-            self._expect = _Expect.NOTHING
+            self._row = _NOTHING
         elif isinstance(self._containers[-1], dict):
-            self._expect = _Expect.NEXT_KEY
+            self._row = _NEXT_KEY
         else:
-            self._expect = _Expect.NEXT_ITEM
+            self._row = _NEXT_ITEM
 
 
 class _IdText:
@@ -160,25 +143,29 @@ class _IdText:
         self.open = False
 
 
-_Action = Callable[[Parser, bytes], None]
-_Row = dict[bytes, _Action]
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A state of the grammar.
 
-# Row: what is expected. Column: a token's first byte, or _WORD_COLUMN.
-_WORD_COLUMN = b"w"
-_VALUE: _Row = {b"{": Parser._open, b"[": Parser._open, b'"': Parser._string, _WORD_COLUMN: Parser._word}
-_GRAMMAR: dict[_Expect, _Row] = {
-    _Expect.MESSAGE: _VALUE,
-    _Expect.VALUE: _VALUE,
-    _Expect.FIRST_ITEM: {**_VALUE, b"]": Parser._close},
-    _Expect.NEXT_ITEM: {b",": Parser._comma, b"]": Parser._close},
-    _Expect.FIRST_KEY: {b'"': Parser._key, b"}": Parser._close},
-    _Expect.KEY: {b'"': Parser._key},
-    _Expect.COLON: {b":": Parser._colon},
-    _Expect.NEXT_KEY: {b",": Parser._comma, b"}": Parser._close},
-    _Expect.NOTHING: {},
-}
+    :ivar expected: completes the sentence "expected …".
+    :ivar actions: what each token does here, by its first byte.
+    """
+
+    expected: str
+    actions: Mapping[int, Callable[[Parser, bytes], None]]
 
 
-def _column(token: bytes) -> bytes:
-    first = token[:1]
-    return first if first in b'{}[],:"' else _WORD_COLUMN
+_CONTAINERS = dict.fromkeys(b"{[", Parser._open)
+_VALUES = _CONTAINERS | dict.fromkeys(b'"', Parser._string) | dict.fromkeys(WORD_BYTES, Parser._word)
+_KEYS = dict.fromkeys(b'"', Parser._key)
+
+# No bare words: one at the start is a typo, and without a newline its end might never come.
+_MESSAGE = _Row("a JSON object", _CONTAINERS | dict.fromkeys(b'"', Parser._string))
+_VALUE = _Row("a value", _VALUES)
+_FIRST_ITEM = _Row("a value or ']'", _VALUES | dict.fromkeys(b"]", Parser._close))
+_NEXT_ITEM = _Row("',' or ']'", {ord(","): Parser._comma, ord("]"): Parser._close})
+_FIRST_KEY = _Row("a key or '}'", _KEYS | dict.fromkeys(b"}", Parser._close))
+_KEY = _Row("a key", _KEYS)
+_COLON = _Row("':'", {ord(":"): Parser._colon})
+_NEXT_KEY = _Row("',' or '}'", {ord(","): Parser._comma, ord("}"): Parser._close})
+_NOTHING = _Row("nothing", {})

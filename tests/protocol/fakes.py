@@ -1,0 +1,140 @@
+"""Stand-ins for what a session sees of the world: a machine's control interface, and streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from stratovirt.errors import CommandError
+from stratovirt.machine.control import RunState
+from stratovirt.machine.events import (
+    Cause,
+    Event,
+    EventBus,
+    PowerdownRequested,
+    Resumed,
+    ShutDown,
+    Stopped,
+    WasReset,
+)
+from stratovirt.qmp.flow import Throttle
+from stratovirt.qmp.server import QmpServer
+from tests.protocol.client import Client
+
+
+class FakeControl:
+    """A machine that is nothing but its run state.
+
+    :ivar gate: what changes the machine waits here first; open unless a test closes it.
+    :ivar quit_asked: set by ``quit``.
+    """
+
+    def __init__(self) -> None:
+        self.state = RunState.RUNNING
+        self.crash_reason: str | None = None
+        self.events = EventBus()
+        self.gate = trio.Event()
+        self.gate.set()
+        self.quit_asked = trio.Event()
+        self.changing = 0
+        self.most_changing = 0
+
+    async def stop(self) -> None:
+        await self._change("stop", RunState.RUNNING, RunState.PAUSED, Stopped())
+
+    async def cont(self) -> None:
+        await self._change("cont", RunState.PAUSED, RunState.RUNNING, Resumed())
+
+    async def reset(self) -> None:
+        await self._change("system_reset", self.state, self.state, WasReset(Cause.HOST_QMP_SYSTEM_RESET))
+
+    async def powerdown(self) -> None:
+        await self._change("system_powerdown", RunState.RUNNING, RunState.RUNNING, PowerdownRequested())
+
+    def quit(self) -> None:
+        self.quit_asked.set()
+
+    async def _change(self, command: str, before: RunState, after: RunState, event: Event) -> None:
+        self.changing += 1
+        self.most_changing = max(self.most_changing, self.changing)
+        try:
+            await self.gate.wait()
+            await trio.lowlevel.checkpoint()
+            if self.state is not before:
+                raise CommandError(f"{command}: the machine is in state {self.state.value}")
+            self.state = after
+            self.events.publish(event)
+        finally:
+            self.changing -= 1
+
+
+class RecordingStream(trio.abc.HalfCloseableStream):
+    """The server's end of a connection that remembers each send."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self.sends: list[bytes] = []
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.sends.append(bytes(data))
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Supervision:
+    """What the nursery tree does for QMP: a server, and a nursery for the clients it accepts."""
+
+    def __init__(self, nursery: trio.Nursery, server: QmpServer, control: FakeControl) -> None:
+        self.control = control
+        self.server = server
+        self.nursery = nursery
+
+    async def connect(
+        self,
+        *,
+        throttle: Throttle = Throttle.DELAY,
+        pair: Callable[[], tuple[trio.StapledStream, trio.StapledStream]] = trio.testing.memory_stream_pair,
+    ) -> tuple[Client, RecordingStream]:
+        """A client that has read its greeting, and the server's end of its connection."""
+        near, far = pair()
+        recorded = RecordingStream(far)
+        serve = self.server.serve_client
+        self.nursery.start_soon(lambda: serve(recorded, throttle=throttle))
+        client = Client(near)
+        await client.greeting()
+        return client, recorded
+
+    async def client(self, throttle: Throttle = Throttle.DELAY) -> Client:
+        """A client that has read its greeting."""
+        return (await self.connect(throttle=throttle))[0]
+
+    async def carry_out_quit(self) -> None:
+        """Two-phase shutdown, as the supervisor does it."""
+        await self.control.quit_asked.wait()
+        await self.server.flushed()
+        self.control.events.publish(ShutDown(Cause.HOST_QMP_QUIT))
+        await self.server.close()
+
+
+@asynccontextmanager
+async def supervised(**options: int) -> AsyncIterator[Supervision]:
+    """A server for a fake machine; every session is cancelled at the end."""
+    control = FakeControl()
+    server = QmpServer(control, **options)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        yield Supervision(nursery, server, control)
+        nursery.cancel_scope.cancel()
