@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ class TcgAccelerator:
         tsc_hz = library.load()
         exits = Exits(bus)
         self._handle = ffi.new_handle(exits)
-        self._machine = ffi.gc(lib.tcg_new(self._handle, vcpus, tsc_hz), lib.tcg_free)
+        self._machine = ffi.gc(_new_machine(self._handle, vcpus, tsc_hz), lib.tcg_free)
         self._chip = IrqChip(vcpus, Clock(self._machine, tsc_hz), Signals(self._machine))
         self._exits = exits
         exits.machine, exits.chip = self._machine, self._chip
@@ -140,6 +141,13 @@ class TcgAccelerator:
         problem = lib.tcg_power_on(self._machine)
         if problem != ffi.NULL:
             raise AcceleratorUnavailable(f"accel tcg: {ffi.string(problem).decode()}")
+
+
+def _new_machine(handle: Any, vcpus: int, tsc_hz: int) -> Any:
+    machine = lib.tcg_new(handle, vcpus, tsc_hz)
+    if machine == ffi.NULL:
+        raise AcceleratorUnavailable(f"accel tcg: {os.strerror(ffi.errno)}")
+    return machine
 
 
 def _holes(memory: GuestMemory) -> Iterator[tuple[int, int]]:

@@ -31,7 +31,7 @@ const char *tcg_load(const char *path);
 /* One reading of CLOCK_MONOTONIC and the host's TSC, taken together as closely as possible. */
 void tcg_sample_clock(int64_t *nanoseconds, uint64_t *tsc);
 
-/* A machine without engines; exits is handed to each callback. NULL: out of memory. */
+/* A machine without engines; exits is handed to each callback. NULL, with errno, if there is no room for it. */
 machine *tcg_new(void *exits, int vcpus, uint64_t tsc_hz);
 /* Closes the engines; words left afterwards are harmless. */
 void tcg_close(machine *);
@@ -48,7 +48,7 @@ void tcg_start(machine *, const struct tcg_entry *);
 enum tcg_end tcg_run(machine *);
 /* After TCG_END_ENGINE: what the engine said, and the vCPU that it said it of. */
 const char *tcg_error(machine *, int *cpu);
-/* rip and rflags of a vCPU are registers like any other: ids of <unicorn/x86.h>. */
+/* id: of <unicorn/x86.h>. 0 after tcg_close(). */
 uint64_t tcg_read_register(machine *, int cpu, int id);
 bool tcg_halted(machine *, int cpu);
 

@@ -15,11 +15,15 @@ machine *tcg_new(void *exits, int vcpus, uint64_t tsc_hz)
 
     if (!m)
         return NULL;
+    m->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (m->wake < 0) {
+        free(m);
+        return NULL;
+    }
     m->exits = exits;
     m->vcpu_count = vcpus;
     m->tsc_hz = tsc_hz;
     m->tsc_offset = -__builtin_ia32_rdtsc();
-    m->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&m->lock, NULL);
     for (int i = 0; i < vcpus; i++)
         m->vcpus[i] = (struct vcpu){.machine = m, .index = i};
@@ -190,7 +194,8 @@ uint64_t tcg_read_register(machine *m, int cpu, int id)
 {
     uint64_t value = 0;
 
-    unicorn.uc_reg_read(m->vcpus[cpu].uc, id, &value);
+    if (m->vcpus[cpu].uc)
+        unicorn.uc_reg_read(m->vcpus[cpu].uc, id, &value);
     return value;
 }
 

@@ -22,9 +22,14 @@
 #endif
 
 enum { SLICE_NS = 1000000 };
-enum { SIGNAL_FROM_SIGRTMIN = 4 };
 
 __thread machine *here __attribute__((tls_model("initial-exec")));
+
+/* The C library's first real-time signals are its own and valgrind's; the machine's KVM half uses SIGUSR1. */
+static int attention_signal(void)
+{
+    return SIGRTMIN + 4;
+}
 
 /*
  * Makes the engine look up at the end of its current block. Three fields, because cpu_exec() reads the request,
@@ -65,8 +70,7 @@ void poke(machine *m)
     switch (__atomic_load_n(&m->place, __ATOMIC_SEQ_CST)) {
     case IN_GUEST:
         /* ESRCH, when the thread has left tcg_run() and ended since: nobody to tell. */
-        syscall(SYS_tgkill, getpid(), __atomic_load_n(&m->thread, __ATOMIC_SEQ_CST),
-                SIGRTMIN + SIGNAL_FROM_SIGRTMIN);
+        syscall(SYS_tgkill, getpid(), __atomic_load_n(&m->thread, __ATOMIC_SEQ_CST), attention_signal());
         break;
     case IDLE:
         while (write(m->wake, &one, sizeof one) < 0 && errno == EINTR)
@@ -155,6 +159,17 @@ static bool another_is_runnable(struct vcpu *v)
     return next && next != v;
 }
 
+/* A vCPU that was halted and has an interrupt now does not wait for the end of a slice. */
+static bool another_wakes_up(struct vcpu *v)
+{
+    machine *m = v->machine;
+
+    for (int i = 0; i < m->vcpu_count; i++)
+        if (&m->vcpus[i] != v && m->vcpus[i].state == HALTED && runnable(&m->vcpus[i]))
+            return true;
+    return false;
+}
+
 /* Sets the POSIX timer to the guest's next timer expiry or the end of the slice. */
 static void arm_timer(machine *m)
 {
@@ -205,7 +220,7 @@ static bool turn_is_over(struct vcpu *v)
     machine *m = v->machine;
 
     if (__atomic_load_n(&m->stop, __ATOMIC_SEQ_CST) || __atomic_load_n(&m->failed, __ATOMIC_SEQ_CST) ||
-        __atomic_load_n(&v->events, __ATOMIC_SEQ_CST) & EVENT_INIT)
+        __atomic_load_n(&v->events, __ATOMIC_SEQ_CST) & EVENT_INIT || another_wakes_up(v))
         return true;
     if (!another_is_runnable(v))
         return false;
@@ -409,11 +424,14 @@ static enum tcg_end run_in_turns(machine *m)
 static bool create_timer(machine *m)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + SIGNAL_FROM_SIGRTMIN};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = attention_signal()};
+    sigset_t signals;
 
     event.sigev_notify_thread_id = m->thread;
     m->armed = NEVER;
-    return !sigaction(SIGRTMIN + SIGNAL_FROM_SIGRTMIN, &action, NULL) &&
+    sigemptyset(&signals);
+    sigaddset(&signals, attention_signal());
+    return !sigaction(attention_signal(), &action, NULL) && !pthread_sigmask(SIG_UNBLOCK, &signals, NULL) &&
            !timer_create(CLOCK_MONOTONIC, &event, &m->timer);
 }
 
