@@ -72,6 +72,7 @@ typedef void (*uc_mmio_write_fn)(uc_engine *, uint64_t offset, unsigned size, ui
     PRIVATE(void, cpu_outl, (uc_engine *, uint32_t port, uint32_t, uintptr_t pc))                              \
     PRIVATE(void, tlb_flush, (CPUState *))                                                                     \
     PRIVATE(void, tlb_reset_dirty, (CPUState *, uint64_t host_address, uint64_t length))                       \
+    PRIVATE(void, tlb_reset_dirty_by_vaddr, (CPUState *, uint64_t vaddr, uint64_t length))                     \
     PRIVATE(void, tlb_protect_code, (uc_engine *, uint64_t ram_addr))                                          \
     PRIVATE(void, tlb_set_page_with_attrs,                                                                     \
             (CPUState *, uint64_t vaddr, uint64_t paddr, struct memory_attributes, int protection,             \
