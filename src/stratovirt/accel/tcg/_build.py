@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Builds ``stratovirt.accel.tcg._tcg`` from the C files in glue/ (cffi, API mode).
 
 The extension is not linked against libunicorn: it is loaded before it, with its symbols global, so that its
