@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stratovirt.accel.protocol import BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR
 from stratovirt.boot import bzimage, lowmem, paging, params
+from stratovirt.boot.platform import Platform
 from stratovirt.memory import GuestMemory
 from tests.boot_images.conftest import RAM
 
@@ -101,6 +102,12 @@ def test_bios_data_lead_to_the_ebda(memory: GuestMemory) -> None:
     assert int.from_bytes(memory.read(0x413, 2), "little") * 1024 == lowmem.EBDA
 
 
+def test_the_reset_vector_writes_the_reset_register(memory: GuestMemory) -> None:
+    params.write_reset_vector(memory, Platform(reset_port=0x1234, reset_value=0x56))
+    code = memory.read(lowmem.RESET_VECTOR, 16)
+    assert code.startswith(bytes.fromhex("ba3412b056ee"))  # mov dx, port; mov al, value; out dx, al
+
+
 def test_nothing_in_low_memory_overlaps() -> None:
     areas = [
         (0x400, 0x500),
@@ -111,6 +118,7 @@ def test_nothing_in_low_memory_overlaps() -> None:
         (lowmem.CMDLINE, lowmem.CMDLINE_END),
         (lowmem.EBDA, lowmem.EBDA_END),
         (lowmem.ACPI_TABLES, lowmem.ACPI_TABLES_END),
+        (lowmem.RESET_VECTOR, lowmem.RESET_VECTOR + 16),
         (lowmem.HIGH_MEMORY, lowmem.HIGH_MEMORY + 1),
     ]
     assert all(end <= start for (_, end), (start, _) in pairwise(areas))

@@ -22,6 +22,9 @@ EBDA_END = 0xA_0000
 
 # Where a PC's firmware has its tables, and room for the ACPI tables of 254 CPUs and all slots.
 ACPI_TABLES = 0xE_0000
-ACPI_TABLES_END = 0x10_0000
+ACPI_TABLES_END = 0xF_FFF0
+
+# Where a PC goes on after a reset, and where Linux jumps in real mode to have its firmware reset the machine.
+RESET_VECTOR = 0xF_FFF0
 
 HIGH_MEMORY = 0x10_0000

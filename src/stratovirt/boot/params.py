@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stratovirt.boot import lowmem
 from stratovirt.boot.bzimage import START, SetupHeader
+from stratovirt.boot.platform import Platform
 from stratovirt.memory import GuestMemory, ram_ranges
 
 _SIZE = 4096
@@ -40,7 +41,7 @@ def e820_map(memory_size: int, *, acpi: bool) -> list[tuple[int, int, int]]:
     return [
         (0, lowmem.EBDA, E820_RAM),
         (lowmem.EBDA, lowmem.EBDA_END - lowmem.EBDA, E820_RESERVED),
-        (lowmem.ACPI_TABLES, lowmem.ACPI_TABLES_END - lowmem.ACPI_TABLES, tables),
+        (lowmem.ACPI_TABLES, lowmem.HIGH_MEMORY - lowmem.ACPI_TABLES, tables),
         (lowmem.HIGH_MEMORY, low - lowmem.HIGH_MEMORY, E820_RAM),
         *((address, length, E820_RAM) for address, length in high),
     ]
@@ -69,3 +70,14 @@ def write_bios_data(memory: GuestMemory) -> None:
     """Tell the guest, as a BIOS does, where the EBDA is: Linux looks for the MP table there."""
     memory.write(lowmem.BDA_EBDA_SEGMENT, struct.pack("<H", lowmem.EBDA >> 4))
     memory.write(lowmem.BDA_BASE_MEMORY_KIB, struct.pack("<H", lowmem.EBDA >> 10))
+
+
+def write_reset_vector(memory: GuestMemory, platform: Platform) -> None:
+    """All the firmware there is: real-mode code that resets the machine.
+
+    On hardware-reduced ACPI Linux reboots by EFI and, having none, by a jump to where a BIOS would be
+    (arch/x86/kernel/reboot.c: BOOT_EFI, then BOOT_BIOS), before it would try the ACPI reset register.
+    """
+    mov_dx, mov_al, out_dx_al, hlt, jump_to_hlt = b"\xba", b"\xb0", b"\xee", b"\xf4", b"\xeb\xfd"
+    port, value = struct.pack("<H", platform.reset_port), bytes([platform.reset_value])
+    memory.write(lowmem.RESET_VECTOR, mov_dx + port + mov_al + value + out_dx_al + hlt + jump_to_hlt)

@@ -16,7 +16,7 @@ from stratovirt.accel.protocol import CpuStart
 from stratovirt.boot import acpi, lowmem, mptable, paging
 from stratovirt.boot.bzimage import SetupHeader
 from stratovirt.boot.image import KernelImage, file_size, read_kernel
-from stratovirt.boot.params import Initrd, boot_params, write_bios_data
+from stratovirt.boot.params import Initrd, boot_params, write_bios_data, write_reset_vector
 from stratovirt.boot.platform import Platform, VirtioSlot
 from stratovirt.errors import ImageError, OptionError
 from stratovirt.memory import GuestMemory, ram_ranges
@@ -74,6 +74,7 @@ class _Layout:
         """Write ACPI tables or an MP table, never both; returns the RSDP's address or 0."""
         request = self.request
         write_bios_data(memory)
+        write_reset_vector(memory, request.platform)
         if self.acpi:
             return acpi.write(memory, request.cpus, request.slots, request.platform)
         mptable.write(memory, request.cpus, request.slots, request.platform)
