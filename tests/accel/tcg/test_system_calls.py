@@ -62,6 +62,14 @@ def test_syscall_saves_rip_and_flags_and_masks_the_flags(machine: Machine) -> No
     assert machine.bus.outs(VALUE) == [USER_CODE + 4, flags, 3]
 
 
+def test_flags_of_the_user_do_not_come_back_in_the_kernel(machine: Machine) -> None:
+    clc_cld_pushf_pop_rax = b"\xf8\xfc\x9c\x58"
+    user = b"\xfd\xf9" + SYSCALL  # std; stc
+    kernel = clc_cld_pushf_pop_rax + say_eax() + done()
+    assert run_user(machine, enable_syscall(fmask=IOPL_3), user, kernel) is RunEnd.KICKED
+    assert machine.bus.outs(VALUE) == [2]
+
+
 def test_syscall_without_permission_is_an_invalid_opcode(machine: Machine) -> None:
     ud = load_stack(0) + say_eax() + done()
     assert run_user(machine, write_msr(EFER, 0x500), SYSCALL, b"", ud) is RunEnd.KICKED
