@@ -23,6 +23,9 @@ ENVELOPES = (
     ["QMP"],
 )
 
+# Seconds in which the server must have something to say; a session that hangs fails its test.
+PATIENCE = 30
+
 
 @functools.cache
 def validators() -> Validators:
@@ -127,7 +130,8 @@ class Client:
 
     async def _line(self) -> bytes:
         while not self._lines:
-            data = await self.stream.receive_some()
+            with trio.fail_after(PATIENCE):
+                data = await self.stream.receive_some()
             if not data:
                 assert not self._received, f"the connection ended within {bytes(self._received)!r}"
                 raise EOFError

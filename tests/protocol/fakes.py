@@ -24,6 +24,8 @@ from stratovirt.qmp.flow import Throttle
 from stratovirt.qmp.server import QmpServer
 from tests.protocol.client import Client
 
+Duplex = trio.abc.HalfCloseableStream
+
 
 class FakeControl:
     """A machine that is nothing but its run state.
@@ -107,7 +109,7 @@ class Supervision:
         self,
         *,
         throttle: Throttle = Throttle.DELAY,
-        pair: Callable[[], tuple[trio.StapledStream, trio.StapledStream]] = trio.testing.memory_stream_pair,
+        pair: Callable[[], tuple[Duplex, Duplex]] = trio.testing.memory_stream_pair,
     ) -> tuple[Client, RecordingStream]:
         """A client that has read its greeting, and the server's end of its connection."""
         near, far = pair()
@@ -122,12 +124,13 @@ class Supervision:
         """A client that has read its greeting."""
         return (await self.connect(throttle=throttle))[0]
 
-    async def carry_out_quit(self) -> None:
-        """Two-phase shutdown, as the supervisor does it."""
-        await self.control.quit_asked.wait()
-        await self.server.flushed()
-        self.control.events.publish(ShutDown(Cause.HOST_QMP_QUIT))
-        await self.server.close()
+
+async def carry_out_quit(control: FakeControl, server: QmpServer) -> None:
+    """Two-phase shutdown, as the supervisor does it."""
+    await control.quit_asked.wait()
+    await server.flushed()
+    control.events.publish(ShutDown(Cause.HOST_QMP_QUIT))
+    await server.close()
 
 
 @asynccontextmanager

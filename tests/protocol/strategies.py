@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -80,7 +81,7 @@ def _objects(schema: Schema) -> st.SearchStrategy[Any]:
     )
 
 
-_OF_TYPE = {
+_OF_TYPE: dict[str, Callable[[Schema], st.SearchStrategy[Any]]] = {
     "array": lambda schema: st.lists(accepted(schema["items"]), max_size=schema.get("maxItems", 4)),
     "boolean": lambda schema: st.booleans(),
     "integer": lambda schema: st.integers(

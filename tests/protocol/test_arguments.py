@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from stratovirt.errors import CommandError
 from stratovirt.qmp import generate, schemas
 from stratovirt.qmp.arguments import NoArguments, QmpCapabilities
-from stratovirt.qmp.command import Context, Reply, command
 from stratovirt.qmp.commands import HANDLERS
+from stratovirt.qmp.handler import Context, Reply, command
 from stratovirt.qmp.registry import Registry, RegistryError
 from stratovirt.qmp.schemas import Schema
 from stratovirt.qmp.validation import Validators, problem

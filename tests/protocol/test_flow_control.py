@@ -1,4 +1,4 @@
-"""Flow control, per client: 100 commands at once, 100 a second sustained; delay loses none, reject says so."""
+"""Flow control, per client: 100 commands at once and 100 a second; delay loses none, reject says so."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ import pytest
 import trio
 
 from stratovirt.machine.control import RunState
-from stratovirt.machine.events import Cause, PowerdownRequested, Resumed, ShutDown, Stopped, WasReset
+from stratovirt.machine.events import Cause, Event, PowerdownRequested, Resumed, ShutDown, Stopped, WasReset
 from stratovirt.qmp import arguments, events, generate, schemas
 from stratovirt.qmp.schemas import Schema
 from stratovirt.qmp.validation import StrictValidator
 from tests.protocol.client import check_message, validators
-from tests.protocol.fakes import supervised
+from tests.protocol.fakes import carry_out_quit, supervised
 
 CONTRACT = schemas.load()
 MANUAL = {"stop", "cont", "quit", "query-status"}
@@ -25,7 +25,7 @@ BEFORE = {"cont": RunState.PAUSED}
 """The state that a command's example needs, where it is not running."""
 
 
-def named(files: dict[str, Schema]) -> Any:
+def named(files: dict[str, Schema]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "schema"), files.items(), ids=list(files))
 
 
@@ -91,7 +91,7 @@ async def test_each_example_sent_literally_gets_its_replies_and_events_in_its_or
     for example in schema["examples"]:
         async with supervised() as here:
             here.control.state = BEFORE.get(name, RunState.RUNNING)
-            here.nursery.start_soon(here.carry_out_quit)
+            here.nursery.start_soon(carry_out_quit, here.control, here.server)
             client = await here.client()
             for step in example["transcript"]:
                 if "client" in step:
@@ -110,7 +110,8 @@ def shape(message: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_domain_event_has_a_schema_for_its_wire_form_and_every_event_schema_an_event() -> None:
     seen = set()
-    for event in [Stopped(), Resumed(), PowerdownRequested(), *map(WasReset, Cause), *map(ShutDown, Cause)]:
+    happened: list[Event] = [Stopped(), Resumed(), PowerdownRequested()]
+    for event in [*happened, *map(WasReset, Cause), *map(ShutDown, Cause)]:
         name, data = events.wire(event)
         validators().of(CONTRACT.events[name], "/data").validate(data)
         seen.add(name)

@@ -14,7 +14,7 @@ from stratovirt.machine.control import RunState
 from stratovirt.machine.events import Cause, Resumed, ShutDown, Stopped
 from stratovirt.qmp import outbox, session
 from stratovirt.qmp.protocol import MAX_MESSAGE
-from tests.protocol.fakes import RecordingStream, Supervision, supervised
+from tests.protocol.fakes import RecordingStream, Supervision, carry_out_quit, supervised
 
 
 def names(send: bytes) -> list[str]:
@@ -47,7 +47,8 @@ class TestGreeting:
         async with supervised() as here:
             client = await here.client()
             assert "return" in await client.execute("query-status")
-            for arguments in (None, {}, {"enable": []}):
+            forms: list[dict[str, Any] | None] = [None, {}, {"enable": []}]
+            for arguments in forms:
                 assert await client.execute("qmp_capabilities", arguments) == {"return": {}}
             refused = await client.execute("qmp_capabilities", {"enable": ["oob"]})
             assert "'oob'" in refused["error"]["desc"]
@@ -84,7 +85,7 @@ class TestOrder:
 
     async def test_quit_is_answered_first_and_the_shutdown_event_is_a_send_of_its_own(self) -> None:
         async with supervised() as here:
-            here.nursery.start_soon(here.carry_out_quit)
+            here.nursery.start_soon(carry_out_quit, here.control, here.server)
             client, stream = await here.connect()
             await client.ask("quit", id=1)
             assert [next(iter(message)) for message in await client.rest()] == ["return", "event"]
@@ -275,6 +276,7 @@ class TestSlowReaders:
             assert heard == ["STOP"] + ["RESUME"] * outbox.MAX_EVENTS
             await client.stream.aclose()
             await trio.testing.wait_all_tasks_blocked()
+        assert caplog.text.count("oldest events are being dropped") == 1
         assert f"too slow for {extra} events" in caplog.text
 
     async def test_overflow_never_drops_a_reply(self, autojump_clock: trio.abc.Clock) -> None:
@@ -296,6 +298,17 @@ class TestSlowReaders:
                     await client.send(b'{"execute":"query-commands"}' * 50)
             [statistics] = here.server.statistics()
             assert statistics.reply_bytes_waiting < outbox.REPLY_BACKLOG + 1000
+
+    async def test_what_a_dropped_client_has_asked_for_is_not_done_any_more(
+        self, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outbox, "REPLY_BACKLOG", 1000)
+        async with supervised() as here:
+            client, _ = await stuck(here)
+            await client.send(b'{"execute":"query-commands"}' * 20 + b'{"execute":"stop"}')
+            await trio.sleep(session.STUCK + 5)
+            assert here.server.statistics() == []
+            assert here.control.state is RunState.RUNNING
 
 
 class TestManyClients:

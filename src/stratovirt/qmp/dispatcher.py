@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from stratovirt.errors import CommandError
-from stratovirt.qmp.command import Context, Handler, Reply
+from stratovirt.qmp.handler import Context, Handler, Reply
 from stratovirt.qmp.protocol import Request
 from stratovirt.qmp.protocol.messages import encode
 

@@ -61,13 +61,19 @@ class Outbox:
             self._reply_bytes += len(data)
             self._add(_Item(data, is_event=False, alone=False))
 
-    def put_event(self, data: bytes, *, alone: bool = False) -> None:
-        """Queue an event; ``alone`` keeps it in a send of its own, behind all that waits."""
-        if not self._closed:
-            if self._events == MAX_EVENTS:
-                self._drop_oldest_event()
-            self._events += 1
-            self._add(_Item(data, is_event=True, alone=alone))
+    def put_event(self, data: bytes, *, alone: bool = False) -> bool:
+        """Queue an event; ``alone`` keeps it in a send of its own, behind all that waits.
+
+        True if an older one had to be dropped for it.
+        """
+        if self._closed:
+            return False
+        full = self._events == MAX_EVENTS
+        if full:
+            self._drop_oldest_event()
+        self._events += 1
+        self._add(_Item(data, is_event=True, alone=alone))
+        return full
 
     def close(self) -> None:
         """Take nothing more; what waits is still sent."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratovirt.errors import CommandError
 from stratovirt.qmp import arguments
-from stratovirt.qmp.command import Handler
+from stratovirt.qmp.handler import Handler
 from stratovirt.qmp.protocol.messages import nearest, quote
 from stratovirt.qmp.schemas import Schema, Schemas
 

@@ -14,18 +14,18 @@ import trio
 import stratovirt
 from stratovirt.machine.control import MachineControl
 from stratovirt.qmp import schemas
-from stratovirt.qmp.command import Context, Handler
 from stratovirt.qmp.commands import HANDLERS
 from stratovirt.qmp.dispatcher import Dispatcher
 from stratovirt.qmp.flow import Throttle
+from stratovirt.qmp.handler import Context, Handler
 from stratovirt.qmp.protocol import messages
 from stratovirt.qmp.registry import Registry
 from stratovirt.qmp.session import GONE, Session, SessionStatistics
 
 log = logging.getLogger(__name__)
 
-# Over all monitors. Half of the usual 1024 descriptors of a process would be too few for a fleet of
-# pollers, all of them too many: with the limit raised, the disks still get theirs.
+# Over all monitors: enough for a fleet of pollers, and clients cannot eat the descriptors that disks need
+# (QEMU serves one client per monitor and has no such limit to follow).
 MAX_CLIENTS = 1024
 # Seconds for a last word to a client that is not let in, and for all clients at the end.
 FAREWELL = 5
@@ -66,20 +66,25 @@ class QmpServer:
             await self._turn_away(stream, name)
             return
         session = Session(stream, self._dispatcher, throttle, name)
-        with trio.CancelScope() as self._sessions[session]:
-            try:
+        scope = self._sessions[session] = trio.CancelScope()
+        try:
+            with scope:
                 await session.run(self._control.events, self._version)
-            except* Exception as failure:
-                log.error("%s: its session failed; the others go on", name, exc_info=failure)
-        del self._sessions[session]
+        except* Exception as failure:
+            log.error("%s: its session failed; the others go on", name, exc_info=failure)
+        finally:
+            del self._sessions[session]
 
     async def flushed(self) -> None:
-        """Wait until every client has been sent what it is due; a stuck one can make this long."""
+        """Wait until every client has been sent what it is due: up to 30 s if one is stuck."""
         for session in tuple(self._sessions):
             await session.flushed()
 
     async def close(self, patience: float = FAREWELL) -> None:
-        """Let nobody in any more, send what is due for at most ``patience`` seconds, then hang up."""
+        """Let nobody in any more, send what is due for at most ``patience`` seconds, then hang up.
+
+        Returns when every session has been told to end; their ``serve_client`` calls return next.
+        """
         self._closing = True
         with trio.move_on_after(patience):
             await self.flushed()

@@ -40,6 +40,7 @@ RATE_LIMIT = f"QMP rate limit: {RATE} commands per second, send it again later"
 class SessionStatistics:
     """A session's counters at one moment.
 
+    :ivar client: the client's name in the log.
     :ivar requests: requests that were read, malformed ones included.
     :ivar errors: how many of them were answered with an error.
     :ivar events_waiting: events in the queue.
@@ -47,6 +48,7 @@ class SessionStatistics:
     :ivar reply_bytes_waiting: bytes of replies in the queue.
     """
 
+    client: str
     requests: int
     errors: int
     events_waiting: int
@@ -77,6 +79,7 @@ class Session:
     def statistics(self) -> SessionStatistics:
         """The counters now."""
         return SessionStatistics(
+            client=self._name,
             requests=self._requests,
             errors=self._errors,
             events_waiting=self._outbox.events_waiting,
@@ -108,7 +111,9 @@ class Session:
         """Queue an event. SHUTDOWN goes alone: clients that read once per reply would lose it."""
         name, data = events.wire(event)
         line = self._connection.event(name, data, time.time_ns() // 1000)
-        self._outbox.put_event(line, alone=isinstance(event, ShutDown))
+        dropped = self._outbox.put_event(line, alone=isinstance(event, ShutDown))
+        if dropped and self._outbox.events_dropped == 1:
+            log.warning("%s does not keep up: its oldest events are being dropped", self._name)
 
     async def _read(self) -> None:
         while self._connection.state is State.OPEN:
@@ -119,14 +124,16 @@ class Session:
                 return
             self._input_ended = not packet
             for request in self._connection.receive(packet):
-                if not self._lost:
-                    await self._answer(request)
+                await self._answer(request)
 
     async def _answer(self, request: Request | Refusal) -> None:
-        """Give ``request`` its one reply."""
+        """Give ``request`` its one reply, if there is still somebody to give it to."""
         await self._outbox.room()
+        admitted = await self._admitted()
+        if self._lost:
+            return
         self._requests += 1
-        if not await self._admitted():
+        if not admitted:
             self._refuse(RATE_LIMIT)
         elif isinstance(request, Refusal):
             self._refuse(request.desc)
@@ -195,4 +202,4 @@ class Session:
 
     def _report(self) -> None:
         if dropped := self._outbox.events_dropped:
-            log.warning("%s was too slow for %d events", self._name, dropped)
+            log.warning("%s was too slow for %d events in all", self._name, dropped)

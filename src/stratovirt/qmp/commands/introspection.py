@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stratovirt.errors import CommandError
 from stratovirt.qmp.arguments import NoArguments, QmpCapabilities
-from stratovirt.qmp.command import Context, Reply, command
+from stratovirt.qmp.handler import Context, Reply, command
 from stratovirt.qmp.protocol.messages import quote, version_info
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stratovirt.machine.control import RunState
 from stratovirt.qmp.arguments import NoArguments
-from stratovirt.qmp.command import Context, Reply, command
+from stratovirt.qmp.handler import Context, Reply, command
 
 
 @command("query-status")
