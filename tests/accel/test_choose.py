@@ -155,10 +155,10 @@ def test_probe_agrees_with_what_is_known_of_this_host() -> None:
     ("seconds", "native"),
     [
         ([0.0001], True),
-        ([0.0033, 0.0001], True),
-        ([0.0033, 0.0033, 0.0001], True),
-        ([0.0033, 0.0033, 0.0033], False),
-        ([10.0, 0.0033, 10.0], False),
+        ([0.026, 0.0001], True),
+        ([0.026, 0.026, 0.0001], True),
+        ([0.026, 0.026, 0.026], False),
+        ([10.0, 0.026, 10.0], False),
     ],
 )
 def test_one_attempt_in_time_decides(
