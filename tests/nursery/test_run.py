@@ -1,0 +1,187 @@
+"""One whole run in this process: whatever breaks, QMP can say so, and nothing is left at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from stratovirt.accel.choose import Choice
+from stratovirt.boot.plan import BootRequest, plan
+from stratovirt.boot.platform import Platform
+from stratovirt.chardev.protocol import Chardev, Handler
+from stratovirt.chardev.sinks import RingBuffer
+from stratovirt.chardev.unix import UnixServer
+from stratovirt.devices.serial import Serial
+from stratovirt.errors import AcceleratorError
+from stratovirt.machine.microvm import MicrovmSpec
+from stratovirt.nursery.monitors import Monitor
+from stratovirt.nursery.run import Launch, run
+from stratovirt.qmp.flow import Throttle
+from tests.system.qmp import Qmp, QmpError, connected
+
+SECONDS = 30
+# mov dx, 0x3f8; mov al, 'A'; out dx, al; pause; jmp back to the out
+PRINTS_FOR_EVER = bytes.fromhex("66baf803 b041 ee f390 ebfb")
+# lidt with an empty table, then int3: a triple fault
+TRIPLE_FAULTS = bytes.fromhex("0f011c2500000000 cc")
+# mov dx, 0x600; mov al, 0x34; out dx, al; pause; jmp to the pause
+POWERS_OFF = bytes.fromhex("66ba0006 b034 ee f390 ebfc")
+
+
+class FailingChardev(RingBuffer):
+    """A console whose backend breaks when told."""
+
+    def __init__(self) -> None:
+        super().__init__("console")
+        self.broken = trio.Event()
+
+    async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
+        await self.broken.wait()
+        raise OSError("the backend broke")
+
+
+class Running:
+    """A run under test."""
+
+    def __init__(self, monitor: Path) -> None:
+        self.monitor = monitor
+        self.exit_code: int | None = None
+
+
+@asynccontextmanager
+async def running(
+    directory: Path,
+    code: bytes,
+    console: Chardev | None = None,
+    *,
+    reboot: bool = True,
+    shutdown: bool = True,
+) -> AsyncIterator[Running]:
+    """A machine whose kernel is ``code``; the block has to end it."""
+    kernel = directory / "kernel"
+    kernel.write_bytes(code + bytes(64))
+    request = BootRequest(str(kernel), None, "", 128 << 20)
+    board = MicrovmSpec(128 << 20, 1, Choice("tcg", "a test"), plan(request), Platform())
+    socket = UnixServer("qmp", str(directory / "qmp.sock"))
+    socket.open()
+    running = Running(directory / "qmp.sock")
+    launch = Launch(
+        board=board,
+        console=console,
+        monitors=[Monitor(socket, Throttle.DELAY)],
+        wait_for=[],
+        ready=lambda: None,
+        freeze=False,
+        reboot=reboot,
+        shutdown=shutdown,
+    )
+
+    async def to_its_end() -> None:
+        running.exit_code = await run(launch)
+
+    try:
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(to_its_end)
+                yield running
+    finally:
+        socket.close()
+
+
+async def crashed(qmp: Qmp) -> None:
+    """Wait for the crash; it may have come before the client."""
+    if (await qmp.execute("query-status"))["status"] == "running":
+        await qmp.wait_event("STOP")
+
+
+async def reason_of(qmp: Qmp) -> str:
+    """Why the machine is in internal-error, as a client learns it."""
+    assert await qmp.execute("query-status") == {
+        "running": False,
+        "singlestep": False,
+        "status": "internal-error",
+    }
+    with pytest.raises(QmpError) as refusal:
+        await qmp.execute("cont")
+    return str(refusal.value)
+
+
+async def test_a_running_machine_quits_with_0(tmp_path: Path) -> None:
+    async with running(tmp_path, PRINTS_FOR_EVER) as vm, connected(vm.monitor) as qmp:
+        assert (await qmp.execute("query-status"))["status"] == "running"
+        await qmp.execute("quit")
+    assert vm.exit_code == 0
+
+
+async def test_an_exception_in_a_vcpu_thread_is_a_state_that_clients_can_ask_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(_serial: Serial, _offset: int, _size: int, _value: int) -> None:
+        raise AcceleratorError("injected into the vCPU thread")
+
+    monkeypatch.setattr(Serial, "pio_write", explode)
+    async with running(tmp_path, PRINTS_FOR_EVER) as vm, connected(vm.monitor) as qmp:
+        await crashed(qmp)
+        assert "injected into the vCPU thread" in await reason_of(qmp)
+        async with connected(vm.monitor) as late:
+            assert "injected" in await reason_of(late)
+        await qmp.execute("quit")
+        assert (await qmp.wait_event("SHUTDOWN"))["data"]["reason"] == "host-qmp-quit"
+    assert vm.exit_code == 2
+
+
+async def test_an_exception_in_a_console_task_is_a_state_that_clients_can_ask_about(tmp_path: Path) -> None:
+    console = FailingChardev()
+    async with running(tmp_path, PRINTS_FOR_EVER, console) as vm, connected(vm.monitor) as qmp:
+        console.broken.set()
+        await crashed(qmp)
+        assert "OSError: the backend broke" in await reason_of(qmp)
+        await qmp.execute("quit")
+    assert vm.exit_code == 2
+
+
+async def test_a_triple_fault_resets_the_machine(tmp_path: Path) -> None:
+    async with running(tmp_path, TRIPLE_FAULTS) as vm, connected(vm.monitor) as qmp:
+        for _ in range(3):
+            assert (await qmp.wait_event("RESET"))["data"] == {"guest": True, "reason": "guest-reset"}
+        await qmp.execute("quit")
+    assert vm.exit_code == 0
+
+
+async def test_a_triple_fault_ends_the_run_without_reboot(tmp_path: Path) -> None:
+    async with running(tmp_path, TRIPLE_FAULTS, reboot=False) as vm:
+        pass
+    assert vm.exit_code == 0
+
+
+async def test_a_power_off_ends_the_run(tmp_path: Path) -> None:
+    async with running(tmp_path, POWERS_OFF) as vm:
+        pass
+    assert vm.exit_code == 0
+
+
+async def test_the_last_console_output_is_written_before_the_end(tmp_path: Path) -> None:
+    console = RingBuffer("console")
+    text = b"last words"
+    writes = b"".join(b"\xb0" + bytes([byte]) + b"\xee" for byte in text)
+    async with running(tmp_path, bytes.fromhex("66baf803") + writes + POWERS_OFF, console) as vm:
+        pass
+    assert vm.exit_code == 0
+    assert console.read(100) == text
+
+
+async def test_a_kernel_that_shrank_since_it_was_checked_is_a_refused_start(tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(POWERS_OFF)
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(bytes(100_000))
+    request = BootRequest(str(kernel), str(initrd), "", 128 << 20)
+    board = MicrovmSpec(128 << 20, 1, Choice("tcg", "a test"), plan(request), Platform())
+    initrd.write_bytes(b"")
+    launch = Launch(board, None, [], [], lambda: None, freeze=False, reboot=True, shutdown=True)
+    with trio.fail_after(SECONDS):
+        assert await run(launch) == 1
