@@ -167,3 +167,14 @@ void forget_written_code(machine *m)
     m->written_count = 0;
     pthread_mutex_unlock(&m->lock);
 }
+
+/* The engines are gone, and their code with them. Devices may be asking at this moment: the mask stays. */
+void forget_engines(machine *m)
+{
+    for (uint64_t page = 0; m->code_mask && page < m->pages; page++)
+        if (m->code_mask[page]) /* so that untouched pages of a large mask stay untouched */
+            m->code_mask[page] = 0;
+    pthread_mutex_lock(&m->lock);
+    m->written_count = 0;
+    pthread_mutex_unlock(&m->lock);
+}

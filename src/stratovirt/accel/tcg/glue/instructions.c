@@ -61,7 +61,7 @@ INTERPOSED void helper_sysenter_x86_64(CPUX86State *env, int advance)
     if (!(selector & 0xfffc))
         unicorn.raise_exception_err(env, EXCEPTION_GP, 0);
     FIELD(uint64_t, env, ENV_EFLAGS) &= ~(uint64_t)(FLAG_VM | FLAG_IF | FLAG_RF);
-    *reg(env, 4) = FIELD(uint64_t, env, ENV_SYSENTER_ESP);
+    *reg(env, R_ESP) = FIELD(uint64_t, env, ENV_SYSENTER_ESP);
     enter_kernel(env, selector, code_size, FIELD(uint64_t, env, ENV_SYSENTER_EIP));
 }
 

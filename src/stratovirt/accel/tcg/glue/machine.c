@@ -37,9 +37,7 @@ static void power_off(machine *m)
             unicorn.uc_close(m->vcpus[i].uc);
         m->vcpus[i].uc = NULL;
     }
-    free(m->code_mask);
-    m->code_mask = NULL;
-    m->written_count = 0;
+    forget_engines(m);
     m->current = NULL;
 }
 
@@ -57,6 +55,7 @@ void tcg_free(machine *m)
     for (int i = 0; i < m->vcpu_count; i++)
         free(m->vcpus[i].cpuid);
     pthread_mutex_destroy(&m->lock);
+    free(m->code_mask);
     free(m->written);
     free(m->ioeventfds);
     free(m);
@@ -154,8 +153,7 @@ const char *tcg_power_on(machine *m)
     const char *problem = NULL;
 
     power_off(m);
-    m->code_mask = calloc(m->pages, sizeof *m->code_mask);
-    if (!m->code_mask)
+    if (!m->code_mask && !(m->code_mask = calloc(m->pages, sizeof *m->code_mask)))
         return "out of memory";
     for (int i = 0; i < m->vcpu_count && !problem; i++)
         problem = power_on(&m->vcpus[i]);

@@ -109,6 +109,7 @@ void load_segment(CPUX86State *, int segment, uint16_t selector, uint64_t base, 
 
 /* code.c */
 void forget_written_code(machine *);
+void forget_engines(machine *);
 
 /* exits.c */
 uint64_t hole_read(uc_engine *, uint64_t offset, unsigned size, void *hole);

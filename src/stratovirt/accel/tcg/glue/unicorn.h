@@ -135,7 +135,7 @@ enum {
 #define FIELD(type, object, offset) (*(type *)((char *)(object) + (offset)))
 
 /* target/i386/cpu.h */
-enum { R_EAX, R_ECX, R_EDX, R_EBX, R_R11 = 11 };
+enum { R_EAX, R_ECX, R_EDX, R_EBX, R_ESP, R_R11 = 11 };
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEGMENTS };
 struct segment_cache { uint32_t selector; uint64_t base; uint32_t limit; uint32_t flags; };
 enum {
