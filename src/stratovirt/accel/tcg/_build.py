@@ -10,7 +10,17 @@ from pathlib import Path
 from cffi import FFI
 
 GLUE = Path(__file__).parent / "glue"
-SOURCES = ("clock.c", "library.c", "code.c", "instructions.c", "exits.c", "run.c", "machine.c")
+SOURCES = (
+    "clock.c",
+    "library.c",
+    "code.c",
+    "instructions.c",
+    "exits.c",
+    "startup.c",
+    "attention.c",
+    "schedule.c",
+    "machine.c",
+)
 
 ffi = FFI()
 ffi.cdef((GLUE / "interface.h").read_text())

@@ -71,8 +71,8 @@ INTERPOSED void tlb_reset_dirty_by_vaddr_x86_64(CPUState *cpu, uint64_t vaddr, u
  * take the fast path; so all blocks of the page have to go. It may leave by longjmp when the running block
  * is overwritten; the own bit then stays set, which costs a slow write and no more.
  */
-INTERPOSED void tb_invalidate_phys_page_fast_x86_64(uc_engine *uc, struct page_collection *pages, uint64_t start,
-                                                    int length, uintptr_t pc)
+INTERPOSED void tb_invalidate_phys_page_fast_x86_64(uc_engine *uc, struct page_collection *pages,
+                                                    uint64_t start, int length, uintptr_t pc)
 {
     struct vcpu *v = running();
     uint64_t page = start / PAGE_SIZE;
@@ -97,8 +97,8 @@ INTERPOSED void tb_invalidate_phys_page_fast_x86_64(uc_engine *uc, struct page_c
  * executable too. Most hold no code: 23 million slow writes in a boot of Linux, 3 thousand with this.
  */
 INTERPOSED void tlb_set_page_with_attrs_x86_64(CPUState *cpu, uint64_t vaddr, uint64_t paddr,
-                                               struct memory_attributes attributes, int protection, int mmu_index,
-                                               uint64_t size)
+                                               struct memory_attributes attributes, int protection,
+                                               int mmu_index, uint64_t size)
 {
     struct vcpu *v = running();
     struct ram *ram;

@@ -91,7 +91,7 @@ void tcg_remove_ioeventfd(machine *m, int fd, uint64_t address, uint32_t size, b
     pthread_mutex_lock(&m->lock);
     for (int i = 0; i < m->ioeventfd_count; i++) {
         struct ioeventfd *e = &m->ioeventfds[i];
-        if (e->fd == fd && e->address == address && e->size == size && e->any == any && (any || e->value == value)) {
+        if (e->fd == fd && e->any == any && matches(e, address, size, value)) {
             *e = m->ioeventfds[--m->ioeventfd_count];
             break;
         }

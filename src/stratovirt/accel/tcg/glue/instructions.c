@@ -13,7 +13,8 @@ static uint64_t *reg(CPUX86State *env, int number)
     return &FIELD(uint64_t, env, ENV_REGS + 8 * number);
 }
 
-void load_segment(CPUX86State *env, int segment, uint16_t selector, uint64_t base, uint32_t limit, uint32_t flags)
+void load_segment(CPUX86State *env, int segment, uint16_t selector, uint64_t base, uint32_t limit,
+                  uint32_t flags)
 {
     FIELD(struct segment_cache, env, ENV_SEGMENTS + segment * sizeof(struct segment_cache)) =
         (struct segment_cache){.selector = selector, .base = base, .limit = limit, .flags = flags};

@@ -130,12 +130,15 @@ const char *verify_engine(uc_engine *uc, const struct ram *ram)
     if (FIELD(uc_engine *, cpu, CPU_UC) != uc)
         return "the CPU lies elsewhere";
     env = FIELD(CPUX86State *, cpu, CPU_ENV_PTR);
-    if ((char *)env != (char *)cpu + CPU_ENV || FIELD(char *, cpu, CPU_ICOUNT_DECR_PTR) != (char *)cpu + CPU_ICOUNT_DECR)
+    if ((char *)env != (char *)cpu + CPU_ENV ||
+        FIELD(char *, cpu, CPU_ICOUNT_DECR_PTR) != (char *)cpu + CPU_ICOUNT_DECR)
         return "the CPU is laid out differently";
-    if (FIELD(void *, FIELD(void *, cpu, CPU_CLASS), CLASS_EXEC_INTERRUPT) == (void *)unicorn.x86_cpu_exec_interrupt)
+    if (FIELD(void *, FIELD(void *, cpu, CPU_CLASS), CLASS_EXEC_INTERRUPT) !=
+        (void *)x86_cpu_exec_interrupt_x86_64)
         return "its internal calls cannot be taken over";
     if (!reset_lies_right(cpu, env) || !control_registers_lie_right(uc, env) || !msrs_lie_right(uc, env) ||
-        !flags_lie_right(uc, env) || !time_lies_right(env) || !requests_lie_right(uc, cpu) || !tlb_lies_right(cpu, ram))
+        !flags_lie_right(uc, env) || !time_lies_right(env) || !requests_lie_right(uc, cpu) ||
+        !tlb_lies_right(cpu, ram))
         return "the CPU's state is laid out differently";
     return reset_lies_right(cpu, env) ? NULL : "it does not reset as expected";
 }

@@ -115,7 +115,8 @@ static const char *open_engine(struct vcpu *v)
     size_t hook;
 
     /* The engine comes to life at its first use. */
-    if (unicorn.uc_open(UC_ARCH_X86, UC_MODE_64, &v->uc) || unicorn.uc_reg_read(v->uc, UC_X86_REG_RFLAGS, &unused))
+    if (unicorn.uc_open(UC_ARCH_X86, UC_MODE_64, &v->uc) ||
+        unicorn.uc_reg_read(v->uc, UC_X86_REG_RFLAGS, &unused))
         return "an engine cannot be created";
     problem = map_memory(v);
     if (!problem && v->index == 0)

@@ -95,11 +95,18 @@ static inline struct vcpu *running(void)
     return here ? here->current : NULL;
 }
 
-/* run.c */
+/* attention.c */
+bool create_timer(machine *);
+void arm_timer(machine *);
 void poke(machine *);
 void attend(machine *);
+
+/* schedule.c */
 void yield_turn(struct vcpu *);
-bool deliver_event(struct vcpu *);
+INTERPOSED bool x86_cpu_exec_interrupt_x86_64(CPUState *, int request);
+
+/* startup.c */
+void change_state(struct vcpu *);
 
 /* library.c */
 const char *verify_engine(uc_engine *, const struct ram *);
@@ -114,6 +121,7 @@ void forget_engines(machine *);
 /* exits.c */
 uint64_t hole_read(uc_engine *, uint64_t offset, unsigned size, void *hole);
 void hole_write(uc_engine *, uint64_t offset, unsigned size, uint64_t value, void *hole);
+bool deliver_event(struct vcpu *);
 void deliver_exception(uc_engine *, uint32_t vector, void *data);
 bool deliver_invalid_opcode(uc_engine *, void *data);
 
