@@ -12,6 +12,8 @@ import pytest
 from stratovirt.accel.protocol import RunEnd
 from stratovirt.accel.tcg import library
 from stratovirt.accel.tcg.accelerator import MAX_VCPUS, TcgAccelerator
+from stratovirt.accel.tcg.cpuid import tsc_ratio
+from stratovirt.accel.tcg.irqchip import LAPIC_TIMER_HZ
 from stratovirt.errors import AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 from tests.accel.guests import (
@@ -183,3 +185,10 @@ def test_registers_are_those_of_the_guest(machine: Machine) -> None:
     assert registers["rax"] == 0x1234_5678
     assert registers["cr0"] == 0x8000_0033
     assert struct.pack("<Q", registers["cr3"])[1] == 0x20
+
+
+@pytest.mark.parametrize("tsc_hz", [999_999_937, 2_596_147_873, 3_399_999_999, 5_700_123_457])
+def test_the_ratio_of_leaf_15_is_exact_and_fits_linux(tsc_hz: int) -> None:
+    denominator, numerator = tsc_ratio(tsc_hz)
+    assert LAPIC_TIMER_HZ * numerator / denominator == pytest.approx(tsc_hz, rel=1e-5)
+    assert LAPIC_TIMER_HZ // 1000 * numerator < 2**32

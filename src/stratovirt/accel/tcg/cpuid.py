@@ -7,8 +7,8 @@ Linux, arch/x86/kernel/tsc.c and arch/x86/kernel/cpu/common.c, for what a kernel
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from fractions import Fraction
 
 from stratovirt.accel.tcg.irqchip import LAPIC_TIMER_HZ
 
@@ -16,9 +16,6 @@ ALL = 0xFFFF_FFFF
 ALL_SUBLEAVES = -1
 
 MAX_LEAF = 0x16
-
-MAX_RATIO_DENOMINATOR = 1000
-"""Leaf 0x15: Linux multiplies crystal kHz and numerator in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,26 @@ def _topology(cpu: int, vcpus: int) -> list[Leaf]:
     ]
 
 
+@functools.cache
+def tsc_ratio(tsc_hz: int) -> tuple[int, int]:
+    """``(denominator, numerator)`` closest to TSC / crystal, with numerator × crystal kHz below 2³².
+
+    Linux, native_calibrate_tsc(), multiplies the two in 32 bits.
+    """
+
+    def error(denominator: int) -> float:
+        multiple = tsc_hz * denominator / LAPIC_TIMER_HZ
+        return abs(multiple - round(multiple)) / denominator
+
+    denominator = min(range(1, 2**32 * 1000 // tsc_hz), key=error)
+    return denominator, round(tsc_hz * denominator / LAPIC_TIMER_HZ)
+
+
 def _frequencies(tsc_hz: int) -> list[Leaf]:
     """Leaves 0x15 and 0x16: the TSC as a multiple of the crystal, which is also the APIC timer's clock."""
-    ratio = Fraction(tsc_hz, LAPIC_TIMER_HZ).limit_denominator(MAX_RATIO_DENOMINATOR)
+    denominator, numerator = tsc_ratio(tsc_hz)
     megahertz = tsc_hz // 1_000_000
     return [
-        Leaf(0x15, keep=NOTHING, set=(ratio.denominator, ratio.numerator, LAPIC_TIMER_HZ, 0)),
+        Leaf(0x15, keep=NOTHING, set=(denominator, numerator, LAPIC_TIMER_HZ, 0)),
         Leaf(0x16, keep=NOTHING, set=(megahertz, megahertz, 100, 0)),
     ]
