@@ -24,9 +24,26 @@ class Monitor:
     throttle: Throttle
 
 
-async def serve_monitors(monitors: Sequence[Monitor], server: QmpServer) -> None:
-    """Serve every monitor until cancelled."""
-    async with trio.open_nursery() as nursery:
-        for monitor in monitors:
-            handler = partial(server.serve_client, throttle=monitor.throttle)
-            nursery.start_soon(monitor.chardev.serve, handler)
+class Monitors:
+    """Every monitor of a run, in front of one server."""
+
+    def __init__(self, monitors: Sequence[Monitor], server: QmpServer) -> None:
+        self._monitors = monitors
+        self._server = server
+        self._first_client = trio.Event()
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._load_validators)
+            for monitor in self._monitors:
+                nursery.start_soon(monitor.chardev.serve, partial(self._serve_client, monitor.throttle))
+
+    async def _serve_client(self, throttle: Throttle, stream: trio.abc.Stream) -> None:
+        self._first_client.set()
+        await self._server.serve_client(stream, throttle=throttle)
+
+    async def _load_validators(self) -> None:
+        """Once somebody talks to us: importing jsonschema takes 0.2 s, which no boot or greeting needs."""
+        await self._first_client.wait()
+        await trio.to_thread.run_sync(self._server.registry.load_validators)

@@ -19,7 +19,7 @@ from stratovirt.errors import ConfigError
 from stratovirt.machine.microvm import Microvm, MicrovmSpec
 from stratovirt.nursery.console import Console
 from stratovirt.nursery.machine import MachineTree
-from stratovirt.nursery.monitors import Monitor, serve_monitors
+from stratovirt.nursery.monitors import Monitor, Monitors
 from stratovirt.nursery.signals import end_on_signals
 from stratovirt.nursery.supervisor import Supervisor
 from stratovirt.qmp.server import QmpServer
@@ -59,7 +59,7 @@ async def run(launch: Launch) -> int:
     try:
         async with trio.open_nursery() as root:
             await root.start(end_on_signals, supervisor)
-            root.start_soon(serve_monitors, launch.monitors, server)
+            root.start_soon(Monitors(launch.monitors, server).serve)
             root.start_soon(_run_machine, launch, supervisor, Console(port, launch.console, supervisor))
             launch.ready()
             ending = await supervisor.until_ended()
