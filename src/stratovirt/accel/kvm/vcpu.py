@@ -102,6 +102,10 @@ class KvmVcpu:
     def load(self, state: Mapping[str, bytes]) -> None:
         """Put in what :meth:`save` of a like vCPU gave. This one has not run yet.
 
+        KVM takes a TSC that is within a second of its own for an attempt to synchronise vCPUs and keeps
+        its own: that is what keeps several together, and why a guest saved in its first second may see
+        the TSC step by less than one.
+
         :raises AcceleratorError: a group is missing, or the kernel refuses it.
         """
         missing = [name for name in LOAD_ORDER if name not in state]
