@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ EXIT_REFUSED = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    gc.disable()  # until the run begins: collecting while importing took 50 ms
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except ConfigError as error:

@@ -10,8 +10,7 @@ import pytest
 import trio
 
 from stratovirt.accel.choose import Choice
-from stratovirt.boot.plan import BootRequest, plan
-from stratovirt.boot.platform import Platform
+from stratovirt.boot.plan import BootRequest
 from stratovirt.chardev.protocol import Chardev, Handler
 from stratovirt.chardev.sinks import RingBuffer
 from stratovirt.chardev.unix import UnixServer
@@ -65,7 +64,7 @@ async def running(
     kernel = directory / "kernel"
     kernel.write_bytes(code + bytes(64))
     request = BootRequest(str(kernel), None, "", 128 << 20)
-    board = MicrovmSpec(128 << 20, 1, Choice("tcg", "a test"), plan(request), Platform())
+    board = MicrovmSpec(Choice("tcg", "a test"), request)
     socket = UnixServer("qmp", str(directory / "qmp.sock"))
     socket.open()
     running = Running(directory / "qmp.sock")
@@ -174,14 +173,13 @@ async def test_the_last_console_output_is_written_before_the_end(tmp_path: Path)
     assert console.read(100) == text
 
 
-async def test_a_kernel_that_shrank_since_it_was_checked_is_a_refused_start(tmp_path: Path) -> None:
+async def test_an_initrd_that_cannot_be_used_is_a_refused_start(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel"
     kernel.write_bytes(POWERS_OFF)
-    initrd = tmp_path / "initrd"
-    initrd.write_bytes(bytes(100_000))
-    request = BootRequest(str(kernel), str(initrd), "", 128 << 20)
-    board = MicrovmSpec(128 << 20, 1, Choice("tcg", "a test"), plan(request), Platform())
-    initrd.write_bytes(b"")
-    launch = Launch(board, None, [], [], lambda: None, freeze=False, reboot=True, shutdown=True)
+    request = BootRequest(str(kernel), str(tmp_path / "missing"), "", 128 << 20)
+    board = MicrovmSpec(Choice("tcg", "a test"), request)
+    ready: list[bool] = []
+    launch = Launch(board, None, [], [], lambda: ready.append(True), freeze=False, reboot=True, shutdown=True)
     with trio.fail_after(SECONDS):
         assert await run(launch) == 1
+    assert ready == []

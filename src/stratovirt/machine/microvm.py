@@ -13,8 +13,8 @@ from typing import Protocol
 
 from stratovirt.accel import choose
 from stratovirt.accel.protocol import Accelerator
-from stratovirt.boot.plan import BootPlan
-from stratovirt.boot.platform import EVENT_POWER_BUTTON, Platform
+from stratovirt.boot.plan import BootPlan, BootRequest
+from stratovirt.boot.platform import EVENT_POWER_BUTTON
 from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
 from stratovirt.devices.rtc import Rtc
 from stratovirt.devices.serial import REGISTERS, Serial, SerialPeer
@@ -38,31 +38,31 @@ class ConsoleLine(SerialPeer, Protocol):
 
 @dataclass(frozen=True)
 class MicrovmSpec:
-    """What a board is built from; every value has been checked.
+    """What a board is built from."""
 
-    :param memory: bytes of RAM.
-    :param plan: what is loaded, at the start and at each reset.
-    """
-
-    memory: int
-    vcpus: int
     accelerator: choose.Choice
-    plan: BootPlan
-    platform: Platform
+    boot: BootRequest
 
 
 class Microvm:
-    """A board with its kernel loaded, ready to run. Build it in a thread: it copies tens of megabytes."""
+    """A board with its kernel loaded, ready to run.
 
-    def __init__(self, spec: MicrovmSpec, console: ConsoleLine) -> None:
+    Planning and building take a tenth of a second each, or more: do both in a thread.
+
+    :param plan: of ``spec.boot``; made beforehand, so that what it refuses is refused without guest memory.
+    :raises ConfigError: the accelerator cannot be had, or a file changed since it was planned with.
+    """
+
+    def __init__(self, spec: MicrovmSpec, plan: BootPlan, console: ConsoleLine) -> None:
         self.spec = spec
+        self.plan = plan
         self.power = PowerLine()
         self.bus = MachineBus()
         self._started = time.monotonic()
-        self.memory = GuestMemory.allocate(spec.memory)
+        self.memory = GuestMemory.allocate(spec.boot.memory_size)
         try:
             self.accelerator: Accelerator = choose.create(
-                spec.accelerator, self.memory, spec.vcpus, self.bus
+                spec.accelerator, self.memory, spec.boot.cpus, self.bus
             )
         except BaseException:
             self.memory.close()
@@ -85,7 +85,7 @@ class Microvm:
 
     def press_power_button(self) -> bool:
         """Press the ACPI power button; False when the guest was booted without ACPI."""
-        if not self.spec.plan.acpi:
+        if not self.plan.acpi:
             return False
         self._events.press_power_button()
         return True
@@ -96,10 +96,10 @@ class Microvm:
         self.memory.close()
 
     def _load(self) -> None:
-        self.accelerator.start(self.spec.plan.load(self.memory))
+        self.accelerator.start(self.plan.load(self.memory))
 
     def _add_devices(self, console: ConsoleLine) -> None:
-        platform, line = self.spec.platform, self.accelerator.irq_line
+        platform, line = self.spec.boot.platform, self.accelerator.irq_line
         self._serial = Serial(console, line(platform.serial_gsi), self._mark)
         console.on_input = self._serial.input_ready
         console.on_room = self._serial.output_ready

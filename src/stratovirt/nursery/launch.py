@@ -1,4 +1,4 @@
-"""From a Config to a run: everything that can be refused is refused here, before trio starts.
+"""From a Config to a run: what can be refused at once is refused here, before trio starts.
 
 The law: what is claimed here (sockets, files, the terminal, the pidfile) is given back here, on every
 way out.
@@ -13,8 +13,7 @@ from contextlib import ExitStack
 import trio
 
 from stratovirt.accel import choose
-from stratovirt.boot.plan import BootRequest, plan
-from stratovirt.boot.platform import Platform
+from stratovirt.boot.plan import BootRequest
 from stratovirt.chardev.listener import SocketServer
 from stratovirt.chardev.protocol import Chardev
 from stratovirt.chardev.stdio import STDIN, STDOUT
@@ -84,11 +83,10 @@ def _board(options: Config) -> MicrovmSpec | None:
         memory_size=options.memory,
         cpus=options.smp.cpus,
         acpi=options.machine.acpi,
-        platform=Platform(),
     )
     accelerator = choose.choose(options.machine.accel)
     log.info("%s", accelerator)
-    return MicrovmSpec(options.memory, options.smp.cpus, accelerator, plan(request), request.platform)
+    return MicrovmSpec(accelerator, request)
 
 
 def _qmp_monitor(number: int, spec: config.QmpMonitor) -> Monitor:

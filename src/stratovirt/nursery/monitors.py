@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from stratovirt.chardev.protocol import Chardev
 from stratovirt.qmp.flow import Throttle
-from stratovirt.qmp.server import QmpServer
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.server import QmpServer
 
 
 @dataclass(frozen=True)

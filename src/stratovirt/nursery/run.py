@@ -6,13 +6,16 @@ the scopes are cancelled. Sockets and files are removed by who opened them, afte
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
+from stratovirt.boot.plan import plan
 from stratovirt.chardev.port import BytePort
 from stratovirt.chardev.protocol import Chardev
 from stratovirt.errors import ConfigError
@@ -22,7 +25,9 @@ from stratovirt.nursery.machine import MachineTree
 from stratovirt.nursery.monitors import Monitor, Monitors
 from stratovirt.nursery.signals import end_on_signals
 from stratovirt.nursery.supervisor import Supervisor
-from stratovirt.qmp.server import QmpServer
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.server import QmpServer
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +43,7 @@ class Launch:
 
     :param board: None for ``-machine none``, which runs no guest.
     :param wait_for: first connections that the machine's start waits for (``wait=on``).
-    :param ready: called when monitors answer.
+    :param ready: called when monitors answer and the kernel can be booted.
     """
 
     board: MicrovmSpec | None
@@ -54,20 +59,29 @@ class Launch:
 async def run(launch: Launch) -> int:
     """Run until quit, a guest's power-off or a signal; the process's exit code."""
     supervisor = Supervisor(freeze=launch.freeze, reboot=launch.reboot, shutdown=launch.shutdown)
-    server = QmpServer(supervisor)
     port = BytePort()
     try:
         async with trio.open_nursery() as root:
             await root.start(end_on_signals, supervisor)
-            root.start_soon(Monitors(launch.monitors, server).serve)
-            root.start_soon(_run_machine, launch, supervisor, Console(port, launch.console, supervisor))
-            launch.ready()
+            listening = trio.Event()
+            root.start_soon(_run_machine, launch, listening, supervisor, port)
+            await trio.lowlevel.checkpoint()  # the kernel is read in a thread while QMP is imported
+            server = await _listen(launch, supervisor, root)
+            listening.set()
             ending = await supervisor.until_ended()
             await _flush(supervisor, server, port)
             root.cancel_scope.cancel()
     finally:
         port.close()
     return ending.exit_code
+
+
+async def _listen(launch: Launch, supervisor: Supervisor, root: trio.Nursery) -> QmpServer:
+    from stratovirt.qmp.server import QmpServer
+
+    server = QmpServer(supervisor)
+    root.start_soon(Monitors(launch.monitors, server).serve)
+    return server
 
 
 async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> None:
@@ -80,14 +94,13 @@ async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> N
     await server.close(FLUSH_SECONDS)
 
 
-async def _run_machine(launch: Launch, supervisor: Supervisor, console: Console) -> None:
+async def _run_machine(launch: Launch, listening: trio.Event, supervisor: Supervisor, port: BytePort) -> None:
     """Build and run the board; whatever goes wrong with it ends here."""
-    if launch.board is None:
-        return
     try:
-        for first_client in launch.wait_for:
-            await first_client.wait()
-        await _run_board(launch.board, supervisor, console)
+        async with supervisor.turn:
+            board = await _build(launch, listening, port)
+        if board is not None:
+            await _run_board(board, supervisor, Console(port, launch.console, supervisor))
     except* ConfigError as refused:
         supervisor.refuse(str(_first(refused)))
     except* Exception as failed:
@@ -95,9 +108,19 @@ async def _run_machine(launch: Launch, supervisor: Supervisor, console: Console)
         supervisor.crash(_describe(_first(failed)))
 
 
-async def _run_board(spec: MicrovmSpec, supervisor: Supervisor, console: Console) -> None:
-    async with supervisor.turn:
-        board = await trio.to_thread.run_sync(Microvm, spec, console.port)
+async def _build(launch: Launch, listening: trio.Event, port: BytePort) -> Microvm | None:
+    """Plan, be ready, wait for those who hold the boot, and build: refusals come before guest memory."""
+    boot_plan = await trio.to_thread.run_sync(plan, launch.board.boot) if launch.board else None
+    await listening.wait()
+    launch.ready()
+    for first_client in launch.wait_for:
+        await first_client.wait()
+    if launch.board is None or boot_plan is None:
+        return None
+    return await trio.to_thread.run_sync(Microvm, launch.board, boot_plan, port)
+
+
+async def _run_board(board: Microvm, supervisor: Supervisor, console: Console) -> None:
     try:
         await MachineTree(board, supervisor).run([console.serve])
     finally:
@@ -116,5 +139,7 @@ def _describe(error: BaseException) -> str:
 
 def main(launch: Launch) -> int:
     """Run the tree in a trio loop of its own."""
+    gc.freeze()  # what the imports made is here to stay
+    gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     return trio.run(run, launch)
