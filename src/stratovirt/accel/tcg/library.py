@@ -40,11 +40,21 @@ def _import_glue() -> tuple[Any, Any]:
 ffi, lib = _import_glue()
 
 
+def _sample_clock() -> tuple[int, int]:
+    nanoseconds, tsc = ffi.new("int64_t *"), ffi.new("uint64_t *")
+    lib.tcg_sample_clock(nanoseconds, tsc)
+    return nanoseconds[0], tsc[0]
+
+
+_IMPORTED = _sample_clock()
+"""Where the measurement of the TSC begins: imports and the library's own loading fill its time."""
+
+
 @functools.cache
 def load() -> int:
     """Load libunicorn into this process, once.
 
-    :returns: frequency of the host's TSC in Hz, measured while the library was loading.
+    :returns: frequency of the host's TSC in Hz, measured since this module was imported.
     :raises AcceleratorUnavailable: it is missing, or not the one that the glue knows.
     """
     path = _find()
@@ -52,11 +62,10 @@ def load() -> int:
         raise AcceleratorUnavailable(
             f"accel tcg: {path} is not the library of the unicorn 2.1.4 wheel for x86_64"
         )
-    begin = _sample_clock()
     problem = lib.tcg_load(os.fsencode(path))
     if problem != ffi.NULL:
         raise AcceleratorUnavailable(f"accel tcg: {path} cannot be used: {ffi.string(problem).decode()}")
-    return _frequency_since(*begin)
+    return _frequency_since(*_IMPORTED)
 
 
 def _find() -> Path:
@@ -99,12 +108,6 @@ def _build_id_in(file: BinaryIO, start: int, length: int) -> str | None:
             return notes[begin : begin + size].hex()
         notes = notes[begin + (size + 3 & ~3) :]
     return None
-
-
-def _sample_clock() -> tuple[int, int]:
-    nanoseconds, tsc = ffi.new("int64_t *"), ffi.new("uint64_t *")
-    lib.tcg_sample_clock(nanoseconds, tsc)
-    return nanoseconds[0], tsc[0]
 
 
 def _frequency_since(nanoseconds: int, tsc: int) -> int:
