@@ -8,7 +8,12 @@
     │   ├── ImageError        a kernel or initrd file is missing, truncated or of the wrong kind
     │   └── AcceleratorUnavailable   this host cannot run the accelerator asked for
     ├── CommandError          a management command is refused; carries its QMP error class
-    └── AcceleratorError      a vCPU cannot go on: the machine stops with status internal-error
+    ├── AcceleratorError      a vCPU cannot go on: the machine stops with status internal-error
+    └── QmpError              what a program that uses stratovirt.client can see
+        ├── QmpConnectError   nobody listens, or what answers is not QMP or refuses another client
+        ├── QmpCommandError   the server refused a command; carries class, desc and command
+        ├── QmpTimeout        no reply or event in time; the connection can still be used
+        └── QmpDisconnected   the connection has ended: the machine is gone, or broke the protocol
 
 The text of each is one sentence that names what was wrong and why, fit to be shown as it is.
 """
@@ -68,3 +73,34 @@ class AcceleratorError(StratovirtError):
         super().__init__(reason)
         self.reason = reason
         self.registers = registers or {}
+
+
+class QmpError(StratovirtError):
+    """A client's conversation with a QMP server did not go as asked."""
+
+
+class QmpConnectError(QmpError):
+    """There is no QMP server there that would serve this client."""
+
+
+class QmpCommandError(QmpError):
+    """The server answered an error.
+
+    :param error_class: the class on the wire.
+    :param desc: the server's sentence.
+    :param command: what was to be executed.
+    """
+
+    def __init__(self, error_class: str, desc: str, command: str) -> None:
+        super().__init__(desc)
+        self.error_class = error_class
+        self.desc = desc
+        self.command = command
+
+
+class QmpTimeout(QmpError, TimeoutError):
+    """The server did not answer, or an event did not come, in the time given."""
+
+
+class QmpDisconnected(QmpError):
+    """The connection has ended; the text says how."""
