@@ -21,11 +21,14 @@ class Context:
     """What a handler may use.
 
     :ivar version: this server's version, ``major.minor.micro``.
+    :ivar human_monitor: carries out a line of the human monitor; its text is the reply's value. None:
+        nobody has brought one.
     """
 
     control: MachineControl
     registry: Registry
     version: str
+    human_monitor: Callable[[str], Awaitable[Reply]] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ nursery of the ``serve_client`` call that it belongs to.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
@@ -17,7 +17,7 @@ from stratovirt.qmp import schemas
 from stratovirt.qmp.commands import HANDLERS
 from stratovirt.qmp.dispatcher import Dispatcher
 from stratovirt.qmp.flow import Throttle
-from stratovirt.qmp.handler import Context, Handler
+from stratovirt.qmp.handler import Context, Handler, Reply
 from stratovirt.qmp.protocol import messages
 from stratovirt.qmp.registry import Registry
 from stratovirt.qmp.session import GONE, Session, SessionStatistics
@@ -34,6 +34,7 @@ FAREWELL = 5
 class QmpServer:
     """Serves QMP for ``control`` to any number of clients on any kind of stream.
 
+    :param human_monitor: see :class:`stratovirt.qmp.handler.Context`.
     :raises RegistryError: schemas and handlers do not match.
     """
 
@@ -44,11 +45,12 @@ class QmpServer:
         version: str = stratovirt.__version__,
         handlers: Iterable[Handler] = HANDLERS,
         max_clients: int = MAX_CLIENTS,
+        human_monitor: Callable[[str], Awaitable[Reply]] | None = None,
     ) -> None:
         self.registry = Registry(schemas.load(), handlers)
         self._control = control
         self._version = version
-        self._dispatcher = Dispatcher(Context(control, self.registry, version))
+        self.dispatcher = Dispatcher(Context(control, self.registry, version, human_monitor))
         self._max_clients = max_clients
         self._sessions: dict[Session, trio.CancelScope] = {}
         self._served = 0
@@ -65,7 +67,7 @@ class QmpServer:
         if self._closing or len(self._sessions) >= self._max_clients:
             await self._turn_away(stream, name)
             return
-        session = Session(stream, self._dispatcher, throttle, name)
+        session = Session(stream, self.dispatcher, throttle, name)
         scope = self._sessions[session] = trio.CancelScope()
         try:
             with scope:
