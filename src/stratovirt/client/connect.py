@@ -9,12 +9,10 @@ from functools import partial
 
 import trio
 
+from stratovirt.client.limits import CONNECT_SECONDS, RETRY_SECONDS
 from stratovirt.client.scopes import deadline
-from stratovirt.client.session import CONNECT_SECONDS, QmpClient
+from stratovirt.client.session import QmpClient
 from stratovirt.errors import QmpConnectError
-
-# Seconds between attempts. A machine takes 300 ms to open its sockets, and nothing tells when.
-RETRY_SECONDS = 0.02
 
 
 @asynccontextmanager

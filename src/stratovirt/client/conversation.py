@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from stratovirt.client.limits import MAX_REPLY
 from stratovirt.errors import QmpCommandError, QmpDisconnected
 from stratovirt.qmp.protocol.messages import END, encode
 
-# Bytes of one message from the server. Precedents: libvirt's QEMU_MONITOR_MAX_RESPONSE and qemu.qmp's
-# reading limit, both 10 MiB; QEMU's own schema is 200 KiB.
-MAX_REPLY = 10 << 20
 _SHOWN = 60  # bytes of a line that is no message which its error quotes
 
 

@@ -15,9 +15,6 @@ from typing import Self
 
 import trio
 
-# Descriptors in one message. Source: Linux, include/net/scm.h, SCM_MAX_FD.
-MAX_FDS = 253
-
 
 @dataclass
 class Outgoing:
@@ -31,10 +28,7 @@ class Outgoing:
         """A request with duplicates of ``fds``.
 
         :raises OSError: one of them is not open.
-        :raises ValueError: there are too many.
         """
-        if len(fds) > MAX_FDS:
-            raise ValueError(f"{len(fds)} file descriptors: at most {MAX_FDS} can go with a request")
         request = cls(data)
         try:
             request.fds.extend(os.dup(fd) for fd in fds)
@@ -66,6 +60,6 @@ class Outgoing:
         self.close()
 
 
-def passes_fds(stream: trio.abc.Stream) -> bool:
-    """Can descriptors be sent over this stream?"""
-    return isinstance(stream, trio.SocketStream) and stream.socket.family == socket.AF_UNIX
+def family(stream: trio.abc.Stream) -> int | None:
+    """The address family of a stream's socket; None for other streams."""
+    return stream.socket.family if isinstance(stream, trio.SocketStream) else None

@@ -14,14 +14,14 @@ from typing import Any, Self
 
 import trio
 
+from stratovirt.client import descriptors
 from stratovirt.client.conversation import Conversation, Event, Greeting, Message, Reply
-from stratovirt.client.outgoing import Outgoing, passes_fds
+from stratovirt.client.limits import CONNECT_SECONDS, MAX_WAITING
+from stratovirt.client.mailbox import Mailbox
+from stratovirt.client.outgoing import Outgoing, family
 from stratovirt.client.scopes import deadline, ungrouped
-from stratovirt.client.subscription import MAX_WAITING, Subscription
+from stratovirt.client.subscription import Subscription
 from stratovirt.errors import QmpCommandError, QmpConnectError, QmpDisconnected
-
-# Seconds for greeting and negotiation. A server that accepts but serves somebody else says nothing.
-CONNECT_SECONDS = 10
 
 
 @dataclass
@@ -126,7 +126,7 @@ class QmpClient:
 
         :param limit: events that wait at most; beyond it the oldest are dropped.
         """
-        subscription = Subscription(names, limit, lambda: self._reason)
+        subscription = Subscription(Mailbox(names, limit), lambda: self._reason)
         self._subscriptions.add(subscription)
         if self._ended.is_set():
             subscription.end()
@@ -154,8 +154,7 @@ class QmpClient:
     async def _ask(self, command: str, arguments: Mapping[str, Any], fds: Sequence[int]) -> Reply:
         if self._ended.is_set():
             raise QmpDisconnected(self._reason)
-        if fds and not passes_fds(self._stream):
-            raise ValueError("file descriptors can be passed over unix sockets only")
+        descriptors.check(fds, family(self._stream))
         id, data = self._conversation.request(command, arguments)
         request = Outgoing.of(data, fds)
         self._waiting[id] = waiter = _Waiter()

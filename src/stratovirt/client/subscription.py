@@ -1,35 +1,38 @@
-"""Events on their way to one subscriber.
+"""Events on their way to one subscriber's task.
 
-The law: a subscriber never delays the connection, nor another subscriber. What waits is bounded; when it
-is full the oldest event goes, and is counted.
+The law: a subscriber never delays the connection, nor another subscriber; an event that was not waited
+for to the end – the task was cancelled – still waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Self
 
 import trio
 
 from stratovirt.client.conversation import Event
+from stratovirt.client.mailbox import Mailbox
 from stratovirt.client.scopes import deadline
 from stratovirt.errors import QmpDisconnected
-
-# Events that wait for a subscriber, unless it asks for another number. The server's queue has the same.
-MAX_WAITING = 1024
 
 
 class Subscription:
     """An asynchronous iterator over events; made by :meth:`QmpClient.events`.
 
-    :ivar dropped: events that were lost because the subscriber was too slow.
+    Its end is not silent: after the last event iteration raises :exc:`QmpDisconnected`.
     """
 
-    def __init__(self, names: Collection[str], limit: int, reason: Callable[[], str]) -> None:
-        self.dropped = 0
-        self._names = frozenset(names)
+    def __init__(self, mailbox: Mailbox, reason: Callable[[], str]) -> None:
+        self._mailbox = mailbox
         self._reason = reason
-        self._put, self._take = trio.open_memory_channel[Event](limit)
+        self._ended = False
+        self._arrival = trio.lowlevel.ParkingLot()
+
+    @property
+    def dropped(self) -> int:
+        """Events that were lost because the subscriber was too slow."""
+        return self._mailbox.dropped
 
     async def get(self, *, timeout: float | None = None) -> Event:
         """The next event.
@@ -38,11 +41,17 @@ class Subscription:
         :raises QmpTimeout: none came in time.
         :raises QmpDisconnected: the connection has ended and no event is left.
         """
-        with deadline(timeout, f"event {' or '.join(sorted(self._names)) or 'of any name'}"):
-            try:
-                return await self._take.receive()
-            except trio.EndOfChannel:
-                raise QmpDisconnected(self._reason()) from None
+        with deadline(timeout, str(self._mailbox)):
+            await trio.lowlevel.checkpoint()
+            while not self._mailbox:
+                if self._ended:
+                    raise QmpDisconnected(self._reason())
+                await self._arrival.park()
+        return self._mailbox.take()
+
+    def waiting(self) -> list[Event]:
+        """Take the events that have come and that nobody has got yet, without waiting for more."""
+        return [self._mailbox.take() for _ in range(len(self._mailbox))]
 
     def __aiter__(self) -> Self:
         return self
@@ -52,13 +61,10 @@ class Subscription:
 
     def offer(self, event: Event) -> None:
         """The connection has read an event."""
-        if self._names and event.name not in self._names:
-            return
-        if self._put.statistics().current_buffer_used == self._put.statistics().max_buffer_size:
-            self._take.receive_nowait()
-            self.dropped += 1
-        self._put.send_nowait(event)
+        if self._mailbox.put(event):
+            self._arrival.unpark()
 
     def end(self) -> None:
         """No event comes any more; those that wait are still there to be got."""
-        self._put.close()
+        self._ended = True
+        self._arrival.unpark_all()
