@@ -19,7 +19,8 @@ MAX_LINE = 4095
 MAX_HISTORY = 64
 
 # A key's escape sequence (ECMA-48 §5.4, and SS3 as terminals in application mode send it), or a character.
-_KEY = re.compile(r"\x1b\[[0-?]{0,16}[@-~]|\x1bO[@-~]|.", re.DOTALL)
+# Without its final byte a sequence is a key that does nothing.
+_KEY = re.compile(r"\x1b(?:\[[0-?]{0,16}[@-~]?|O[@-~]?)?|.", re.DOTALL)
 _UNFINISHED = re.compile(r"\x1b(\[[0-?]{0,16}|O)?\Z")
 
 CRLF = "\r\n"
