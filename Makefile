@@ -32,10 +32,10 @@ check: setup ## types and style
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 
-soak: setup apt ## the long counts; seeded, resumable; log in .soak/
+soak: setup apt qemu ## the long counts; seeded, resumable; log in .soak/
 	$(BIN)/python -m tests.soak $(SOAK)
 
-bench: setup apt ## figures beside QEMU, as ratios
+bench: setup apt qemu ## figures beside QEMU, as ratios
 	$(BIN)/python -m benchmarks.boot
 
 wheel: setup ## a wheel in dist/ that installs without a compiler
@@ -49,6 +49,10 @@ docs: setup ## regenerate the pages that come from code
 apt: # what the tests use beyond Python; silent when it is all there
 	@missing=$$(dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(APT_PACKAGES) 2>&1 | grep -v '^ii' | grep -c . || true); \
 	if [ "$$missing" != 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_PACKAGES) >/dev/null; fi
+
+.PHONY: qemu
+qemu: # what the figures are compared with, and the host of the nested KVM campaigns
+	@command -v qemu-system-x86_64 >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends qemu-system-x86 >/dev/null; }
 
 clean: ## remove what was built; keeps downloaded guests
 	rm -rf $(VENV) build dist src/*.egg-info

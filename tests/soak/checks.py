@@ -1,0 +1,80 @@
+"""The checks that campaigns repeat, each under the accelerator that it is told."""
+
+from __future__ import annotations
+
+import random
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import trio
+
+from tests import guests
+from tests.system.vm import Vm, guest_options, started
+
+MEMORY = ("128M", "256M", "1G", "6G")
+BOOT_SECONDS = 180
+STRESS_SECONDS = 600
+PROMPT = b"# "
+# What Linux prints when it finds its clocks wrong.
+COMPLAINTS = (
+    b"Marking clocksource",
+    b"Timekeeping watchdog",
+    b"rcu: INFO",
+    b"soft lockup",
+    b"clocksource watchdog",
+)
+
+
+def _start(
+    accel: str, t: str, directory: Path, *options: str, flavour: str = "cloud"
+) -> AbstractAsyncContextManager[Vm]:
+    kernel = guests.cloud_kernel() if flavour == "cloud" else guests.generic_kernel()
+    boot = guest_options(kernel, guests.initramfs(kernel), directory, t, accel=accel)
+    return started(*boot, *options, directory=directory)
+
+
+async def boot(accel: str, flavour: str, cpus: int, number: int, directory: Path) -> None:
+    """Userspace is reached and the guest powers off, with another size of RAM each round."""
+    memory = MEMORY[number % len(MEMORY)]
+    async with _start(accel, "up", directory, "-smp", str(cpus), "-m", memory, flavour=flavour) as vm:
+        async with vm.console() as console:
+            await console.expect(b"GUEST-UP", seconds=BOOT_SECONDS)
+            assert f"smp: Brought up 1 node, {cpus} CPU".encode() in console.text
+            assert (b"Hypervisor detected: KVM" in console.text) == (accel == "kvm")
+        assert await vm.exit_code(BOOT_SECONDS) == 0
+
+
+async def guest_test(accel: str, t: str, cpus: int, _number: int, directory: Path) -> None:
+    """The guest's own test passes."""
+    async with _start(accel, t, directory, "-smp", str(cpus)) as vm:
+        async with vm.console() as console:
+            await console.expect(f"{t.upper()}-OK".encode(), seconds=STRESS_SECONDS)
+        assert await vm.exit_code() == 0
+
+
+async def reboots(accel: str, count: int, _number: int, directory: Path) -> None:
+    """The guest reboots again and again, each time for real."""
+    async with _start(accel, "reboot", directory) as vm, vm.console() as console, vm.qmp() as qmp:
+        for _ in range(count):
+            await console.expect(b"GUEST-UP", seconds=BOOT_SECONDS)
+            await qmp.wait_event("RESET")
+        await qmp.execute("quit")
+        assert await vm.exit_code() == 0
+
+
+async def stop_cont(accel: str, pairs: int, cpus: int, number: int, directory: Path) -> None:
+    """A busy guest is stopped and resumed; then the stress test passes, and no clock has complained."""
+    chance = random.Random(number)
+    async with _start(accel, "shell", directory, "-smp", str(cpus)) as vm:
+        async with vm.console() as console, vm.qmp() as qmp:
+            await console.expect(PROMPT, seconds=BOOT_SECONDS)
+            await console.type("(while :; do :; done) &")
+            for _ in range(pairs):
+                await qmp.execute("stop")
+                await trio.sleep(chance.uniform(0, 0.01))
+                await qmp.execute("cont")
+            await console.type("kill $!; t=stress sh /init")
+            await console.expect(b"STRESS-OK", seconds=STRESS_SECONDS)
+        assert await vm.exit_code() == 0
+    for complaint in COMPLAINTS:
+        assert complaint not in console.text
