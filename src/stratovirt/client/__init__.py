@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stratovirt.client.conversation import Event
+from stratovirt.client.conversation import Event, Greeting
 from stratovirt.errors import QmpCommandError, QmpConnectError, QmpDisconnected, QmpError, QmpTimeout
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Event",
+    "Greeting",
     "QmpClient",
     "QmpCommandError",
     "QmpConnectError",

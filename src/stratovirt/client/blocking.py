@@ -12,6 +12,7 @@ nothing to start, to join or to hand results between, and nothing of trio to loa
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn, Self
 
-from stratovirt.client import descriptors
+from stratovirt.client import conversation, descriptors
 from stratovirt.client.conversation import Conversation, Event, Greeting, Message, Reply
 from stratovirt.client.limits import CONNECT_SECONDS, MAX_WAITING, RETRY_SECONDS
 from stratovirt.client.mailbox import Mailbox
@@ -35,20 +36,19 @@ class _Deadline:
     """A moment, and what is awaited until then."""
 
     def __init__(self, seconds: float | None, awaited: str) -> None:
-        self._text = f"{awaited}: nothing within {seconds} s"
-        self._end = None if seconds is None else time.monotonic() + seconds
+        limit = math.inf if seconds is None else seconds
+        self._text = f"{awaited}: nothing within {limit:.3g} s"
+        self._end = time.monotonic() + limit
 
     def left(self) -> float | None:
-        """Seconds until then; None is for ever.
+        """Seconds until then; None is for ever, as sockets have it.
 
         :raises QmpTimeout: it is over.
         """
-        if self._end is None:
-            return None
         left = self._end - time.monotonic()
         if left <= 0:
             raise QmpTimeout(self._text)
-        return left
+        return None if math.isinf(left) else left
 
 
 class QmpClient:
@@ -64,7 +64,7 @@ class QmpClient:
         self._unsent = b""
         self._awaited: int | None = None
         self._reply: Reply | None = None
-        self._mailboxes: list[Mailbox] = []
+        self._listeners: list[Callable[[Event], object]] = []
         self._reason: str | None = None
 
     @classmethod
@@ -118,11 +118,17 @@ class QmpClient:
         :param limit: events that wait at most; beyond it the oldest are dropped.
         """
         mailbox = Mailbox(names, limit)
-        self._mailboxes.append(mailbox)
-        try:
+        with self.listening(mailbox.put):
             yield Subscription(mailbox, self._pump)
+
+    @contextmanager
+    def listening(self, heard: Callable[[Event], object]) -> Iterator[None]:
+        """Have ``heard`` called with every event as it is read, within any method that waits."""
+        self._listeners.append(heard)
+        try:
+            yield
         finally:
-            self._mailboxes.remove(mailbox)
+            self._listeners.remove(heard)
 
     def wait_disconnected(self, *, timeout: float | None = None) -> str:
         """Wait until the connection has ended, as it does when the machine has quit; returns the reason.
@@ -205,13 +211,13 @@ class QmpClient:
         except (TimeoutError, BlockingIOError):
             return
         except OSError as error:
-            self._end(f"the connection broke: {error}")
+            self._end(conversation.broken(error))
         except QmpDisconnected as error:
             self._end(str(error))
 
     def _take_in(self, data: bytes) -> None:
         if not data:
-            raise QmpDisconnected("the server has closed the connection")
+            raise QmpDisconnected(conversation.CLOSED)
         for message in self._conversation.receive(data):
             self._deliver(message)
 
@@ -221,8 +227,8 @@ class QmpClient:
 
     def _deliver(self, message: Message) -> None:
         if isinstance(message, Event):
-            for mailbox in self._mailboxes:
-                mailbox.put(message)
+            for heard in self._listeners:
+                heard(message)
         elif isinstance(message, Greeting):
             self.greeting = message
         elif self.greeting is None:

@@ -17,6 +17,7 @@ from stratovirt.client.limits import MAX_REPLY
 from stratovirt.errors import QmpCommandError, QmpDisconnected
 from stratovirt.qmp.protocol.messages import END, encode
 
+CLOSED = "the server has closed the connection"
 _SHOWN = 60  # bytes of a line that is no message which its error quotes
 
 
@@ -103,6 +104,12 @@ class Conversation:
         if len(self._rest) > MAX_REPLY:
             raise QmpDisconnected(f"the server sent a message of more than {MAX_REPLY} bytes")
         return [_read(line) for line in lines if not line.isspace() and line]
+
+
+def broken(error: BaseException) -> str:
+    """Why a connection has ended that an ``error`` ended."""
+    # A server that exits without reading our last line feed resets the connection: QEMU, at quit.
+    return CLOSED if isinstance(error, ConnectionResetError) else f"the connection broke: {error}"
 
 
 def _read(line: bytes) -> Message:

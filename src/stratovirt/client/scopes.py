@@ -17,11 +17,12 @@ def deadline(seconds: float | None, awaited: str) -> Iterator[None]:
 
     :raises QmpTimeout: the time is over; the text names what was ``awaited``.
     """
+    limit = math.inf if seconds is None else seconds
     try:
-        with trio.fail_after(math.inf if seconds is None else seconds):
+        with trio.fail_after(limit):
             yield
     except trio.TooSlowError:
-        raise QmpTimeout(f"{awaited}: nothing within {seconds} s") from None
+        raise QmpTimeout(f"{awaited}: nothing within {limit:.3g} s") from None
 
 
 @contextmanager

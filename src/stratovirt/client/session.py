@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import trio
 
-from stratovirt.client import descriptors
+from stratovirt.client import conversation, descriptors
 from stratovirt.client.conversation import Conversation, Event, Greeting, Message, Reply
 from stratovirt.client.limits import CONNECT_SECONDS, MAX_WAITING
 from stratovirt.client.mailbox import Mailbox
@@ -199,10 +199,10 @@ class QmpClient:
                 for message in self._conversation.receive(bytes(data)):
                     self._deliver(message)
         except trio.BrokenResourceError as error:
-            return f"the connection broke: {error.__cause__ or error}"
+            return conversation.broken(error.__cause__ or error)
         except QmpDisconnected as error:
             return str(error)
-        return "the server has closed the connection"
+        return conversation.CLOSED
 
     def _deliver(self, message: Message) -> None:
         if isinstance(message, Event):
