@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "client": {"qmp"},
     "hmp": {"qmp"},
     "tools": {"client"},
+    "testing": {"client", "tools"},
     "nursery": {"memory", "accel", "boot", "devices", "machine", "chardev", "qmp", "hmp", "cli"},
 }
 # Modules of a package that may be seen from outside where the package may not.
