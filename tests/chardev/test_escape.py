@@ -3,13 +3,10 @@
 from itertools import pairwise
 
 import pytest
-import trio
-import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stratovirt.chardev.escape import EscapeParser, Key
-from stratovirt.chardev.terminal import EscapeStream
 
 TYPED = st.lists(st.sampled_from([b"\x01", b"x", b"h", b"c", b"l", b"\xff", b"text"])).map(b"".join)
 
@@ -50,52 +47,3 @@ def test_the_result_does_not_depend_on_the_cuts(typed: bytes, cuts: list[int]) -
     edges = [0, *sorted(min(cut, len(typed)) for cut in cuts), len(typed)]
     pieces = [typed[a:b] for a, b in pairwise(edges)]
     assert feed_all(pieces) == feed_all([typed])
-
-
-async def test_keys_take_effect_after_what_was_typed_before_them() -> None:
-    happened: list[object] = []
-    keyboard, ours = trio.testing.memory_stream_pair()
-    console = EscapeStream(ours, {Key.QUIT: lambda: happened.append(Key.QUIT)})
-    await keyboard.send_all(b"halt\r\x01xafter")
-    happened.append(await console.receive_some(256))
-    happened.append(await console.receive_some(256))
-    assert happened == [b"halt\r", Key.QUIT, b"after"]
-
-
-async def test_the_end_of_the_terminal_is_the_end_of_the_stream() -> None:
-    keyboard, ours = trio.testing.memory_stream_pair()
-    await keyboard.send_all(b"\x01")
-    await keyboard.aclose()
-    assert await EscapeStream(ours, {}).receive_some() == b""
-
-
-async def test_help_names_the_keys_that_do_something_and_no_others() -> None:
-    keyboard, ours = trio.testing.memory_stream_pair()
-    console = EscapeStream(ours, {Key.QUIT: lambda: None})
-    await keyboard.send_all(b"\x01h!")
-    assert await console.receive_some() == b"!"
-    help_text = await keyboard.receive_some()
-    assert b"C-a x" in help_text
-    assert b"C-a h" in help_text
-    assert b"C-a c" not in help_text
-
-
-async def test_keys_without_an_action_do_nothing() -> None:
-    keyboard, ours = trio.testing.memory_stream_pair()
-    await keyboard.send_all(b"\x01ca")
-    assert await EscapeStream(ours, {}).receive_some() == b"a"
-
-
-async def test_help_and_guest_output_take_turns() -> None:
-    """A terminal refuses two senders at once; neither of them may see that."""
-    keyboard, ours = trio.testing.lockstep_stream_pair()
-    console = EscapeStream(ours, {})
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(console.send_all, b"guest output")
-        nursery.start_soon(console.receive_some)
-        await keyboard.send_all(b"\x01h.")
-        shown = b""
-        while b"send C-a\r\n" not in shown or b"guest output" not in shown:
-            shown += await keyboard.receive_some()
-        nursery.cancel_scope.cancel()
-    assert shown.startswith(b"guest output")

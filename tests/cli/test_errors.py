@@ -392,8 +392,6 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
         ("-mem-path /dev/hugepages", "-mem-path /dev/hugepages: not built yet"),
         ("-mem-prealloc", "-mem-prealloc: not built yet"),
         ("-incoming file:template", "-incoming file:template: not built yet"),
-        ("-serial mon:stdio", "-serial mon:stdio: not built yet"),
-        ("-mon c,mode=readline -chardev null,id=c", "-mon c,mode=readline: not built yet"),
         ("-drive id=d,file=disk.img", "-drive file=disk.img: not built yet"),
         ("-netdev user,id=n", "-netdev id=n: not built yet"),
         ("-device virtio-balloon-device", "-device virtio-balloon-device: not built yet"),

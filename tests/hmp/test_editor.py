@@ -132,7 +132,7 @@ def test_tab_lists_what_it_cannot_decide_and_shows_the_line_again() -> None:
 
 
 def test_ctrl_l_draws_the_line_anew() -> None:
-    assert f"\r\n\r{PROMPT}sto" in echo(editor().feed(b"sto\x0c"))
+    assert f"\r{PROMPT}sto" in echo(editor().feed(b"sto\x0c"))
 
 
 KEYS = st.lists(

@@ -7,7 +7,7 @@ Source: QEMU's "Keys in the character backend multiplexer"; unlike QEMU we have 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 ESCAPE = 0x01
 """Ctrl-a. Twice: one for the guest."""
@@ -59,7 +59,7 @@ class EscapeParser:
             self._escaped = byte == ESCAPE and not self._escaped
 
 
-def help_text(keys: Iterable[Key]) -> bytes:
-    """What Ctrl-a h prints, for those of the keys that work here."""
-    lines = [f"C-a {key.value}    {_MEANING[key]}" for key in Key if key in keys]
+def help_text() -> bytes:
+    """What Ctrl-a h prints."""
+    lines = [f"C-a {key.value}    {_MEANING[key]}" for key in Key]
     return ("\r\n" + "\r\n".join([*lines, "C-a C-a  send C-a"]) + "\r\n").encode()

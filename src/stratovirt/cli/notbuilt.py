@@ -6,7 +6,7 @@ The law: this table is the only place that says so. Whoever builds a capability 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from stratovirt.cli.config import Config, Cpu, Mon
+from stratovirt.cli.config import Config, Cpu
 from stratovirt.cli.wording import shown
 from stratovirt.errors import OptionError
 
@@ -30,17 +30,11 @@ NOT_BUILT = (
     NotBuilt("mem-path", "", lambda c: [c.mem_path] if c.mem_path else []),
     NotBuilt("mem-prealloc", "", lambda c: [""] if c.mem_prealloc else []),
     NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
-    NotBuilt("serial", "mon:stdio", lambda c: ["mon:stdio"] if c.serial and c.serial.monitor else []),
-    NotBuilt("mon", "mode=readline", lambda c: _readline(c.mons)),
     NotBuilt("drive", "", lambda c: [f"file={drive.file}" for drive in c.drives]),
     NotBuilt("netdev", "", lambda c: [f"id={netdev.id}" for netdev in c.netdevs]),
     NotBuilt("device", "", lambda c: [device.driver for device in c.devices]),
     NotBuilt("object", "", lambda c: [thing.type for thing in c.objects]),
 )
-
-
-def _readline(mons: Iterable[Mon]) -> list[str]:
-    return [f"{mon.chardev},mode=readline" for mon in mons if mon.mode == "readline"]
 
 
 def _features(cpu: Cpu) -> list[str]:

@@ -25,8 +25,6 @@ _UNFINISHED = re.compile(r"\x1b(\[[0-?]{0,16}|O)?\Z")
 
 CRLF = "\r\n"
 BELL = "\a"
-REDRAW = b"\x0c"
-"""Ctrl-L: the key that draws prompt and line anew."""
 
 Complete = Callable[[str], list[str]]
 """Text up to the cursor to the words that its last one may become."""
@@ -99,9 +97,6 @@ class Editor:
         left = f"\x1b[{len(self._after)}D" if self._after else ""
         return f"\r{self._prompt}{self._before}{self._after}\x1b[K{left}"
 
-    def _draw_anew(self) -> str:
-        return CRLF + self._redraw()
-
     def _backspace(self) -> str:
         self._before = self._before[:-1]
         return self._redraw()
@@ -164,7 +159,7 @@ class Editor:
         more = os.path.commonprefix(words)[typed:]  # noqa: RUF071 - of characters indeed
         if len(words) == 1:
             more += " "
-        return self._insert(more) if more else CRLF + "  ".join(words) + self._draw_anew()
+        return self._insert(more) if more else CRLF + "  ".join(words) + CRLF + self._redraw()
 
 
 _ACTIONS: dict[str, Callable[[Editor], str]] = {
@@ -177,7 +172,7 @@ _ACTIONS: dict[str, Callable[[Editor], str]] = {
     **dict.fromkeys(["\b", "\x7f"], Editor._backspace),
     "\t": Editor._tab,
     "\x0b": Editor._kill_after,
-    "\x0c": Editor._draw_anew,
+    "\x0c": Editor._redraw,
     **dict.fromkeys(["\x0e", "\x1b[B", "\x1bOB"], Editor._newer),
     **dict.fromkeys(["\x10", "\x1b[A", "\x1bOA"], Editor._older),
     "\x15": Editor._kill_before,

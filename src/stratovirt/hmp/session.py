@@ -10,13 +10,14 @@ import logging
 
 import trio
 
+import stratovirt
 from stratovirt.hmp.editor import Editor, Line
 from stratovirt.hmp.interpreter import Interpreter
 
 log = logging.getLogger(__name__)
 
 PROMPT = "(stratovirt) "
-BANNER = "StratoVirt {} monitor - type 'help' for more information\r\n"
+BANNER = f"StratoVirt {stratovirt.__version__} monitor - type 'help' for more information\r\n"
 READ_SIZE = 4096  # bytes; what a terminal in cooked mode sends at most
 # What a stream may raise when its other end is gone.
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -25,9 +26,8 @@ GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 class HumanMonitor:
     """Serves people, each on a stream of their own."""
 
-    def __init__(self, interpreter: Interpreter, version: str) -> None:
-        self._interpreter = interpreter
-        self._version = version
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
 
     async def serve_client(self, stream: trio.abc.Stream) -> None:
         """Serve one person until the stream ends or ``quit``. Raises nothing but cancellation."""
@@ -39,8 +39,8 @@ class HumanMonitor:
             log.exception("a human monitor failed; the others go on")
 
     async def _talk(self, stream: trio.abc.Stream) -> None:
-        editor = Editor(PROMPT, self._interpreter.complete)
-        await _send(stream, BANNER.format(self._version) + PROMPT)
+        editor = Editor(PROMPT, self.interpreter.complete)
+        await _send(stream, BANNER + PROMPT)
         while data := await stream.receive_some(READ_SIZE):
             for item in editor.feed(data):
                 if not isinstance(item, Line):
@@ -50,7 +50,7 @@ class HumanMonitor:
 
     async def _obey(self, stream: trio.abc.Stream, line: str) -> bool:
         """Carry out one line; False when it was the last."""
-        answer = await self._interpreter.run(line)
+        answer = await self.interpreter.run(line)
         await _send(stream, answer.text if answer.then else answer.text + PROMPT)
         if answer.then is not None:
             answer.then()

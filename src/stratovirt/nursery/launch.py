@@ -16,14 +16,14 @@ from stratovirt.accel import choose
 from stratovirt.boot.plan import BootRequest
 from stratovirt.chardev.listener import SocketServer
 from stratovirt.chardev.protocol import Chardev
-from stratovirt.chardev.stdio import STDIN, STDOUT
+from stratovirt.chardev.stdio import STDIN, STDOUT, Stdio
 from stratovirt.cli import Config, config, with_terminal
 from stratovirt.errors import OptionError
 from stratovirt.machine.microvm import MicrovmSpec
 from stratovirt.nursery import run
 from stratovirt.nursery.backends import make_chardev, make_socket
 from stratovirt.nursery.daemon import daemonize, pidfile
-from stratovirt.nursery.monitors import Monitor
+from stratovirt.nursery.monitors import Monitor, ReadlineMonitor
 from stratovirt.qmp.flow import Throttle
 
 log = logging.getLogger(__name__)
@@ -40,21 +40,20 @@ def launch(options: Config) -> int:
     with ExitStack() as claimed:
         board = _board(options)
         chardevs = {spec.id: make_chardev(spec) for spec in options.chardevs}
-        monitors = [
-            *(_qmp_monitor(number, spec) for number, spec in enumerate(options.qmp)),
-            *(Monitor(chardevs[spec.chardev], Throttle.DELAY) for spec in options.mons),
-        ]
+        sockets = [_qmp_monitor(number, spec) for number, spec in enumerate(options.qmp)]
+        monitors = [*sockets, *(_monitor(chardevs[spec.chardev], spec) for spec in options.mons)]
         for chardev in [*chardevs.values(), *(monitor.chardev for monitor in monitors)]:
             claimed.callback(chardev.close)
             chardev.open()
         claimed.enter_context(pidfile(options.pidfile))
-        console = options.serial.chardev if options.serial else None
+        console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
         return run.main(
             run.Launch(
                 board=board,
-                console=chardevs[console] if console else None,
+                console=console,
+                console_shared=_is_shared(options, console),
                 monitors=monitors,
-                wait_for=_awaited(options, monitors, chardevs),
+                wait_for=_awaited(options, sockets, chardevs),
                 ready=ready,
                 freeze=options.freeze,
                 reboot=not options.no_reboot,
@@ -93,9 +92,19 @@ def _qmp_monitor(number: int, spec: config.QmpMonitor) -> Monitor:
     return Monitor(make_socket(f"compat_monitor{number}", spec.address, server=True), Throttle(spec.throttle))
 
 
+def _monitor(chardev: Chardev, spec: config.Mon) -> Monitor | ReadlineMonitor:
+    return ReadlineMonitor(chardev) if spec.mode == "readline" else Monitor(chardev, Throttle.DELAY)
+
+
+def _is_shared(options: Config, console: Chardev | None) -> bool:
+    """Do Ctrl-a's keys work? If asked for, or for a person: other input may carry any byte."""
+    asked = options.serial is not None and options.serial.monitor
+    return asked or (isinstance(console, Stdio) and console.is_terminal)
+
+
 def _awaited(options: Config, monitors: list[Monitor], chardevs: dict[str, Chardev]) -> list[trio.Event]:
     """The first connections that hold the boot: of every listener given without ``nowait``."""
-    listeners = [monitor.chardev for monitor, spec in zip(monitors, options.qmp, strict=False) if spec.wait]
+    listeners = [monitor.chardev for monitor, spec in zip(monitors, options.qmp, strict=True) if spec.wait]
     listeners += [
         chardevs[spec.id] for spec in options.chardevs if isinstance(spec, config.SocketChardev) and spec.wait
     ]

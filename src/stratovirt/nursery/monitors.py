@@ -1,4 +1,4 @@
-"""The monitors' branch of the tree: one listener per ``-qmp`` and ``-mon``.
+"""The monitors' branch of the tree: one listener per ``-qmp`` and ``-mon``, and the terminal if it is shared.
 
 It outlives the machine, so that a client can always ask what happened.
 """
@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from stratovirt.chardev.protocol import Chardev
+from stratovirt.machine.control import MachineControl
+from stratovirt.nursery.console import SharedConsole
 from stratovirt.qmp.flow import Throttle
+from stratovirt.qmp.handler import Reply
 
 if TYPE_CHECKING:
-    from stratovirt.qmp.server import QmpServer
+    from stratovirt.hmp.session import HumanMonitor
+
+# People at one monitor at a time; the next ones wait to be accepted. QEMU serves one.
+MAX_PEOPLE = 16
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,30 @@ class Monitor:
     throttle: Throttle
 
 
-class Monitors:
-    """Every monitor of a run, in front of one server."""
+@dataclass(frozen=True)
+class ReadlineMonitor:
+    """A human monitor on a character device."""
 
-    def __init__(self, monitors: Sequence[Monitor], server: QmpServer) -> None:
+    chardev: Chardev
+
+
+class Monitors:
+    """Every monitor of a run, in front of one server.
+
+    :param terminal: a console that the human monitor shares.
+    """
+
+    def __init__(
+        self,
+        monitors: Sequence[Monitor | ReadlineMonitor],
+        terminal: SharedConsole | None,
+        control: MachineControl,
+    ) -> None:
+        from stratovirt.qmp.server import QmpServer
+
+        self.server = QmpServer(control, human_monitor=self._run_line)
         self._monitors = monitors
-        self._server = server
+        self._terminal = terminal
         self._first_client = trio.Event()
 
     async def serve(self) -> None:
@@ -40,13 +64,38 @@ class Monitors:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load_validators)
             for monitor in self._monitors:
-                nursery.start_soon(monitor.chardev.serve, partial(self._serve_client, monitor.throttle))
+                nursery.start_soon(self._serve, monitor)
+            if self._terminal is not None:
+                nursery.start_soon(self._terminal.run, self._serve_person)
+
+    async def _serve(self, monitor: Monitor | ReadlineMonitor) -> None:
+        if isinstance(monitor, ReadlineMonitor):
+            await monitor.chardev.serve(self._serve_person, clients=MAX_PEOPLE)
+        else:
+            await monitor.chardev.serve(partial(self._serve_client, monitor.throttle))
 
     async def _serve_client(self, throttle: Throttle, stream: trio.abc.Stream) -> None:
         self._first_client.set()
-        await self._server.serve_client(stream, throttle=throttle)
+        await self.server.serve_client(stream, throttle=throttle)
+
+    async def _serve_person(self, stream: trio.abc.Stream) -> None:
+        self._first_client.set()
+        await self._human_monitor.serve_client(stream)
+
+    async def _run_line(self, line: str) -> Reply:
+        """A line of the human monitor, for QMP."""
+        answer = await self._human_monitor.interpreter.run(line)
+        return Reply(answer.text, answer.then)
+
+    @cached_property
+    def _human_monitor(self) -> HumanMonitor:
+        """Imported for the first person or line: most runs see neither."""
+        from stratovirt.hmp.interpreter import Interpreter
+        from stratovirt.hmp.session import HumanMonitor
+
+        return HumanMonitor(Interpreter(self.server.dispatcher, self.server.registry))
 
     async def _load_validators(self) -> None:
         """Once somebody talks to us: importing jsonschema takes 0.2 s, which no boot or greeting needs."""
         await self._first_client.wait()
-        await trio.to_thread.run_sync(self._server.registry.load_validators)
+        await trio.to_thread.run_sync(self.server.registry.load_validators)

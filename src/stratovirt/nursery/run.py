@@ -20,9 +20,9 @@ from stratovirt.chardev.port import BytePort
 from stratovirt.chardev.protocol import Chardev
 from stratovirt.errors import ConfigError
 from stratovirt.machine.microvm import Microvm, MicrovmSpec
-from stratovirt.nursery.console import Console
+from stratovirt.nursery.console import Console, SharedConsole
 from stratovirt.nursery.machine import MachineTree
-from stratovirt.nursery.monitors import Monitor, Monitors
+from stratovirt.nursery.monitors import Monitor, Monitors, ReadlineMonitor
 from stratovirt.nursery.signals import end_on_signals
 from stratovirt.nursery.supervisor import Supervisor
 
@@ -42,46 +42,49 @@ class Launch:
     """All that a run needs, checked and claimed beforehand.
 
     :param board: None for ``-machine none``, which runs no guest.
+    :param console_shared: is ``console`` shared with the human monitor, by Ctrl-a c?
     :param wait_for: first connections that the machine's start waits for (``wait=on``).
     :param ready: called when monitors answer and the kernel can be booted.
     """
 
     board: MicrovmSpec | None
     console: Chardev | None
-    monitors: Sequence[Monitor]
+    monitors: Sequence[Monitor | ReadlineMonitor]
     wait_for: Sequence[trio.Event]
     ready: Callable[[], None]
     freeze: bool
     reboot: bool
     shutdown: bool
+    console_shared: bool = False
 
 
 async def run(launch: Launch) -> int:
     """Run until quit, a guest's power-off or a signal; the process's exit code."""
     supervisor = Supervisor(freeze=launch.freeze, reboot=launch.reboot, shutdown=launch.shutdown)
     port = BytePort()
+    shared = _shared_console(launch, supervisor)
+    console = Console(port, shared or launch.console)
     try:
         async with trio.open_nursery() as root:
             await root.start(end_on_signals, supervisor)
             listening = trio.Event()
-            root.start_soon(_run_machine, launch, listening, supervisor, port)
+            root.start_soon(_run_machine, launch, listening, supervisor, console)
             await trio.lowlevel.checkpoint()  # the kernel is read in a thread while QMP is imported
-            server = await _listen(launch, supervisor, root)
+            monitors = Monitors(launch.monitors, shared, supervisor)
+            root.start_soon(monitors.serve)
             listening.set()
             ending = await supervisor.until_ended()
-            await _flush(supervisor, server, port)
+            await _flush(supervisor, monitors.server, port)
             root.cancel_scope.cancel()
     finally:
         port.close()
     return ending.exit_code
 
 
-async def _listen(launch: Launch, supervisor: Supervisor, root: trio.Nursery) -> QmpServer:
-    from stratovirt.qmp.server import QmpServer
-
-    server = QmpServer(supervisor)
-    root.start_soon(Monitors(launch.monitors, server).serve)
-    return server
+def _shared_console(launch: Launch, supervisor: Supervisor) -> SharedConsole | None:
+    if launch.console is None or not launch.console_shared:
+        return None
+    return SharedConsole(launch.console, supervisor.quit)
 
 
 async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> None:
@@ -94,13 +97,15 @@ async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> N
     await server.close(FLUSH_SECONDS)
 
 
-async def _run_machine(launch: Launch, listening: trio.Event, supervisor: Supervisor, port: BytePort) -> None:
+async def _run_machine(
+    launch: Launch, listening: trio.Event, supervisor: Supervisor, console: Console
+) -> None:
     """Build and run the board; whatever goes wrong with it ends here."""
     try:
         async with supervisor.turn:
-            board = await _build(launch, listening, port)
+            board = await _build(launch, listening, console.port)
         if board is not None:
-            await _run_board(board, supervisor, Console(port, launch.console, supervisor))
+            await _run_board(board, supervisor, console)
     except* ConfigError as refused:
         supervisor.refuse(str(_first(refused)))
     except* Exception as failed:
