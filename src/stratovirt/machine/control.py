@@ -1,14 +1,17 @@
 """The control interface: all that management (QMP, signals, tests) may ask of a machine.
 
 It outlives the machine: after a crash or a shutdown it still answers, so that a client can ask why.
+What changes the machine takes turns by itself; what only asks never waits for a turn.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Protocol
 
 from stratovirt.machine.events import EventBus
+from stratovirt.machine.info import MachineInfo, VcpuInfo
 
 
 class RunState(enum.Enum):
@@ -35,6 +38,18 @@ class MachineControl(Protocol):
 
     @property
     def events(self) -> EventBus: ...
+
+    @property
+    def info(self) -> MachineInfo: ...
+
+    async def vcpus(self) -> Sequence[VcpuInfo]:
+        """The vCPUs as they are now; waits until they have been built. None after a crash."""
+
+    def read_memory(self, gpa: int, length: int) -> bytes:
+        """``length`` bytes of guest memory at guest physical address ``gpa``.
+
+        :raises CommandError: no RAM is there, or there is no machine.
+        """
 
     async def stop(self) -> None:
         """Pause: returns when every vCPU has left guest code and guest time stands still.

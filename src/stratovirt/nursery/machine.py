@@ -14,6 +14,7 @@ import trio
 
 from stratovirt.accel.protocol import RunEnd, VcpuThread
 from stratovirt.machine.events import Cause
+from stratovirt.machine.info import VcpuInfo
 from stratovirt.machine.microvm import Microvm
 from stratovirt.nursery.supervisor import Supervisor
 from stratovirt.nursery.vcpu import VcpuRunner
@@ -75,6 +76,21 @@ class MachineTree:
     def press_power_button(self) -> bool:
         """Press the ACPI power button, if the guest was told of one."""
         return self._board.press_power_button()
+
+    def vcpus(self) -> list[VcpuInfo]:
+        """Each vCPU as it is now."""
+        return [
+            VcpuInfo(vcpu.index, runner.thread_id, vcpu.halted)
+            for runner in self._runners
+            for vcpu in runner.thread.vcpus
+        ]
+
+    def read_memory(self, gpa: int, length: int) -> bytes:
+        """Bytes of guest memory.
+
+        :raises BadAddress: no RAM is there.
+        """
+        return self._board.memory.read(gpa, length)
 
     def _freeze(self) -> None:
         if not self._frozen:

@@ -25,12 +25,17 @@ from stratovirt.machine.events import (
     Stopped,
     WasReset,
 )
+from stratovirt.machine.info import MachineInfo, VcpuInfo
+from stratovirt.memory import BadAddress
 
 log = logging.getLogger(__name__)
 
 EXIT_ORDERLY = 0
 EXIT_REFUSED = 1
 EXIT_AFTER_CRASH = 2
+
+NO_GUEST = MachineInfo()
+"""``-machine none``."""
 
 # Which states each request is allowed in; docs/run-states.md shows the same table to users.
 ALLOWED = {
@@ -54,6 +59,11 @@ class SupervisedMachine(Protocol):
     def press_power_button(self) -> bool:
         """False if the guest was not told of such a button."""
 
+    def vcpus(self) -> list[VcpuInfo]: ...
+
+    def read_memory(self, gpa: int, length: int) -> bytes:
+        """:raises BadAddress: no RAM is there."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -66,12 +76,21 @@ class Ending:
 class Supervisor:
     """Implements :class:`stratovirt.machine.control.MachineControl`.
 
+    :param info: what the machine is; of one without vCPUs none is waited for.
     :param freeze: begin in prelaunch and wait for ``cont`` (``-S``).
     :param reboot: does a guest's reset restart it (else it ends the machine, ``-no-reboot``)?
     :param shutdown: does a guest's power-off end the process (else it stays, ``-no-shutdown``)?
     """
 
-    def __init__(self, *, freeze: bool = False, reboot: bool = True, shutdown: bool = True) -> None:
+    def __init__(
+        self,
+        info: MachineInfo = NO_GUEST,
+        *,
+        freeze: bool = False,
+        reboot: bool = True,
+        shutdown: bool = True,
+    ) -> None:
+        self.info = info
         self.events = EventBus()
         self.turn = trio.Lock()
         self._state = RunState.PRELAUNCH if freeze else RunState.RUNNING
@@ -79,6 +98,7 @@ class Supervisor:
         self._reboot = reboot
         self._ends_on_shutdown = shutdown
         self._machine: SupervisedMachine | None = None
+        self._built = trio.Event()  # or never to be
         self._ending: Ending | None = None
         self._ended = trio.Event()
 
@@ -91,6 +111,21 @@ class Supervisor:
     def crash_reason(self) -> str | None:
         """Why the state is internal-error."""
         return self._crash_reason
+
+    async def vcpus(self) -> list[VcpuInfo]:
+        """See :class:`MachineControl`."""
+        if self.info.vcpus:
+            await self._built.wait()
+        return self._machine.vcpus() if self._machine is not None else []
+
+    def read_memory(self, gpa: int, length: int) -> bytes:
+        """See :class:`MachineControl`."""
+        if self._machine is None:
+            raise CommandError("query-mem-gpa: there is no guest memory: no machine runs")
+        try:
+            return self._machine.read_memory(gpa, length)
+        except BadAddress as error:
+            raise CommandError(f"query-mem-gpa: {error}") from error
 
     async def stop(self) -> None:
         """See :class:`MachineControl`."""
@@ -162,6 +197,7 @@ class Supervisor:
     def attach(self, machine: SupervisedMachine) -> None:
         """The machine is built: let it run if it is to run. The caller holds the turn lock."""
         self._machine = machine
+        self._built.set()
         if self._state is RunState.RUNNING:
             machine.resume()
 
@@ -169,6 +205,7 @@ class Supervisor:
         """The machine's scope ended by an exception; it is gone, the monitors stay."""
         log.error("the machine crashed: %s", reason)
         self._machine = None
+        self._built.set()
         self._crash_reason = reason
         self._enter(RunState.INTERNAL_ERROR)
         self.events.publish(Stopped())

@@ -30,11 +30,12 @@ class VcpuRunner:
     """Supervises one :class:`VcpuThread`.
 
     :param on_end: called on the vCPU thread when guest code ends by itself; the gate is closed by then.
+    :ivar thread_id: of the host (gettid(2)); 0 until the thread has started.
     """
 
     def __init__(self, thread: VcpuThread, on_end: Callable[[VcpuThread, RunEnd], None]) -> None:
         self.thread = thread
-        self.thread_id: int | None = None
+        self.thread_id = 0
         self._on_end = on_end
         self._gate = _Gate.CLOSED
         self._inside = False
@@ -42,16 +43,15 @@ class VcpuRunner:
         self._left = trio.Event()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start the thread and wait for its end; cancel to end it.
+        """Start the thread and wait for its end; cancel to end it. Started when the thread is.
 
         :raises AcceleratorError: a vCPU cannot go on.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_cancelled)
             self._token = trio.lowlevel.current_trio_token()
-            task_status.started()
             await trio.to_thread.run_sync(
-                self._body, limiter=trio.CapacityLimiter(1), thread_name=self.thread.name
+                self._body, task_status.started, limiter=trio.CapacityLimiter(1), thread_name=self.thread.name
             )
             nursery.cancel_scope.cancel()
 
@@ -91,8 +91,9 @@ class VcpuRunner:
             with trio.move_on_after(KICK_AGAIN_SECONDS):
                 await self._left.wait()
 
-    def _body(self) -> None:
+    def _body(self, started: Callable[[], None]) -> None:
         self.thread_id = threading.get_native_id()
+        self._token.run_sync_soon(started)
         try:
             while self._enter():
                 end = self.thread.run()

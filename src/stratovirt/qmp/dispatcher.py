@@ -1,19 +1,18 @@
 """Requests to handlers: one request in, one outcome out, whatever happens in between.
 
-The law: commands that change the machine hold the turn, one at a time over all clients; the others never
-wait. No checkpoint between a handler's last line and the return to the session.
+The law: no checkpoint between a handler's last line and the return to the session. Nothing waits here:
+the machine's control makes those that change the machine take turns.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import trio
+from dataclasses import dataclass, replace
 
 from stratovirt.errors import CommandError
-from stratovirt.qmp.handler import Context, Handler, Reply
+from stratovirt.qmp.descriptors import Received
+from stratovirt.qmp.handler import Context
 from stratovirt.qmp.protocol import Request
 from stratovirt.qmp.protocol.messages import encode
 
@@ -29,11 +28,19 @@ class Outcome:
 
 
 class Dispatcher:
-    """Shared by all clients of a machine."""
+    """For one client, or for all that send no descriptors."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._turn = trio.Lock()
+
+    @property
+    def context(self) -> Context:
+        """What handlers see."""
+        return self._context
+
+    def for_client(self, received: Received | None) -> Dispatcher:
+        """The dispatcher of a client whose descriptors are ``received``."""
+        return Dispatcher(replace(self._context, received=received))
 
     async def run(self, request: Request) -> Outcome:
         """Carry out ``request``.
@@ -43,7 +50,7 @@ class Dispatcher:
         command = self._context.registry.find(request.command)
         arguments = self._context.registry.typed(command, request.arguments)
         try:
-            reply = await self._call(command.handler, arguments)
+            reply = await command.handler.run(self._context, arguments)
             return Outcome(encode(reply.value), reply.then)
         except CommandError:
             raise
@@ -52,9 +59,3 @@ class Dispatcher:
             raise CommandError(
                 f"{request.command}: internal error ({type(error).__name__}), see the log"
             ) from error
-
-    async def _call(self, handler: Handler, arguments: object) -> Reply:
-        if not handler.changes_machine:
-            return await handler.run(self._context, arguments)
-        async with self._turn:
-            return await handler.run(self._context, arguments)

@@ -1,4 +1,4 @@
-"""What a command handler is: a small async function with typed arguments and the machine's control.
+"""What a command handler is: a small async function with typed arguments and a context.
 
 The law for handlers that change the machine: no checkpoint between publishing an event and returning,
 so that the event and the reply leave in one send.
@@ -11,24 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stratovirt.machine.control import MachineControl
+from stratovirt.qmp.catalog import NOTHING, Catalog
+from stratovirt.qmp.descriptors import Named, Received
 
 if TYPE_CHECKING:
     from stratovirt.qmp.registry import Registry
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a handler may use.
-
-    :ivar version: this server's version, ``major.minor.micro``.
-    :ivar human_monitor: carries out a line of the human monitor; its text is the reply's value. None:
-        nobody has brought one.
-    """
-
-    control: MachineControl
-    registry: Registry
-    version: str
-    human_monitor: Callable[[str], Awaitable[Reply]] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,21 +30,38 @@ class Reply:
     then: Callable[[], None] | None = None
 
 
+@dataclass(frozen=True)
+class Context:
+    """What a handler may use.
+
+    :ivar version: this server's version, ``major.minor.micro``.
+    :ivar catalog: what this program can do at all.
+    :ivar named: descriptors that commands may take.
+    :ivar received: descriptors that this client has sent; None if its connection cannot carry any.
+    :ivar human_monitor: carries out a line of the human monitor; its text is the reply's value. None:
+        nobody has brought one.
+    """
+
+    control: MachineControl
+    registry: Registry
+    version: str
+    catalog: Catalog = NOTHING
+    named: Named = field(default_factory=Named)
+    received: Received | None = None
+    human_monitor: Callable[[str], Awaitable[Reply]] | None = None
+
+
 Run = Callable[[Context, Any], Awaitable[Reply]]
 
 
 @dataclass(frozen=True)
 class Handler:
-    """A command's code.
-
-    :ivar changes_machine: commands that do take turns; the others run at once.
-    """
+    """A command's code."""
 
     name: str
     run: Run
-    changes_machine: bool
 
 
-def command(name: str, *, changes_machine: bool = False) -> Callable[[Run], Handler]:
+def command(name: str) -> Callable[[Run], Handler]:
     """Make the function below the handler of the command ``name``."""
-    return lambda run: Handler(name, run, changes_machine)
+    return lambda run: Handler(name, run)

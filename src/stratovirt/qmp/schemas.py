@@ -35,6 +35,19 @@ class Schemas:
         """Every file."""
         return [*self.others.values(), *self.commands.values(), *self.events.values()]
 
+    def resolve(self, schema: Schema) -> Schema:
+        """``schema``, or the shared type that it refers to; the description at the reference wins."""
+        if "$ref" not in schema:
+            return schema
+        shared: Schema = self.others["types"]["$defs"][schema["$ref"].rpartition("/")[2]]
+        return {**shared, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+def type_names(schema: Schema) -> list[str]:
+    """The type, or the types, that a value may have."""
+    kinds = schema["type"]
+    return kinds if isinstance(kinds, list) else [kinds]
+
 
 @functools.cache
 def load() -> Schemas:

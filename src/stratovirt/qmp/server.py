@@ -14,6 +14,7 @@ import trio
 import stratovirt
 from stratovirt.machine.control import MachineControl
 from stratovirt.qmp import schemas
+from stratovirt.qmp.catalog import NOTHING, Catalog
 from stratovirt.qmp.commands import HANDLERS
 from stratovirt.qmp.dispatcher import Dispatcher
 from stratovirt.qmp.flow import Throttle
@@ -34,7 +35,7 @@ FAREWELL = 5
 class QmpServer:
     """Serves QMP for ``control`` to any number of clients on any kind of stream.
 
-    :param human_monitor: see :class:`stratovirt.qmp.handler.Context`.
+    :param catalog, human_monitor: see :class:`stratovirt.qmp.handler.Context`.
     :raises RegistryError: schemas and handlers do not match.
     """
 
@@ -43,14 +44,15 @@ class QmpServer:
         control: MachineControl,
         *,
         version: str = stratovirt.__version__,
+        catalog: Catalog = NOTHING,
         handlers: Iterable[Handler] = HANDLERS,
         max_clients: int = MAX_CLIENTS,
         human_monitor: Callable[[str], Awaitable[Reply]] | None = None,
     ) -> None:
         self.registry = Registry(schemas.load(), handlers)
-        self._control = control
-        self._version = version
-        self.dispatcher = Dispatcher(Context(control, self.registry, version, human_monitor))
+        self.dispatcher = Dispatcher(
+            Context(control, self.registry, version, catalog, human_monitor=human_monitor)
+        )
         self._max_clients = max_clients
         self._sessions: dict[Session, trio.CancelScope] = {}
         self._served = 0
@@ -71,7 +73,7 @@ class QmpServer:
         scope = self._sessions[session] = trio.CancelScope()
         try:
             with scope:
-                await session.run(self._control.events, self._version)
+                await session.run()
         except* Exception as failure:
             log.error("%s: its session failed; the others go on", name, exc_info=failure)
         finally:
@@ -92,6 +94,10 @@ class QmpServer:
             await self.flushed()
         for scope in self._sessions.values():
             scope.cancel()
+
+    def close_descriptors(self) -> None:
+        """Close the descriptors that clients have named and no command has used."""
+        self.dispatcher.context.named.close()
 
     async def _turn_away(self, stream: trio.abc.Stream, name: str) -> None:
         why = "the server is shutting down" if self._closing else f"{self._max_clients} are connected"

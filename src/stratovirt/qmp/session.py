@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import trio
 
 from stratovirt.errors import CommandError
-from stratovirt.machine.events import Event, EventBus, ShutDown
+from stratovirt.machine.events import Event, ShutDown
 from stratovirt.qmp import events
+from stratovirt.qmp.descriptors import RightsStream, with_rights
 from stratovirt.qmp.dispatcher import Dispatcher
 from stratovirt.qmp.flow import RATE, Throttle, TokenBucket
 from stratovirt.qmp.outbox import Outbox
@@ -65,8 +66,9 @@ class Session:
     def __init__(
         self, stream: trio.abc.Stream, dispatcher: Dispatcher, throttle: Throttle, name: str
     ) -> None:
-        self._stream = stream
-        self._dispatcher = dispatcher
+        self._stream = with_rights(stream)
+        self._received = self._stream.received if isinstance(self._stream, RightsStream) else None
+        self._dispatcher = dispatcher.for_client(self._received)
         self._throttle = throttle
         self._name = name
         self._bucket = TokenBucket(trio.current_time())
@@ -87,11 +89,12 @@ class Session:
             reply_bytes_waiting=self._outbox.reply_bytes_waiting,
         )
 
-    async def run(self, bus: EventBus, version: str) -> None:
+    async def run(self) -> None:
         """Serve the client until it or the server ends the connection; closes the stream."""
-        self._outbox.put_reply(self._connection.greet(version))
+        context = self._dispatcher.context
+        self._outbox.put_reply(self._connection.greet(context.version))
         try:
-            with bus.subscribed(self._note):
+            with context.control.events.subscribed(self._note):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write)
                     await self._read()
@@ -100,6 +103,8 @@ class Session:
                 await self._linger()
         finally:
             self._outbox.abandon()
+            if self._received is not None:
+                self._received.close()
             await trio.aclose_forcefully(self._stream)
             self._report()
 

@@ -47,6 +47,7 @@ class Validators:
     """Validators for parts of the schema files, which refer to each other by ``$id``."""
 
     def __init__(self, schemas: Schemas) -> None:
+        self._made: dict[str, Validator] = {}
         empty: SchemaRegistry = Registry()
         self._files = empty.with_resources(
             (schema["$id"], DRAFT202012.create_resource(schema)) for schema in schemas.all()
@@ -54,8 +55,10 @@ class Validators:
 
     def of(self, schema: Schema, pointer: str = "") -> Validator:
         """A validator for the schema at ``pointer`` (``/arguments``) in a schema file."""
-        validator: Validator = StrictValidator({"$ref": f"{schema['$id']}#{pointer}"}, registry=self._files)
-        return validator
+        place = f"{schema['$id']}#{pointer}"
+        if place not in self._made:
+            self._made[place] = StrictValidator({"$ref": place}, registry=self._files)
+        return self._made[place]
 
 
 def problem(errors: Iterable[ValidationError]) -> str | None:
@@ -103,6 +106,10 @@ def _maximum(error: _Error) -> str:
     return f"{_subject(error)}, more than the maximum of {error.validator_value}"
 
 
+def _min_length(error: _Error) -> str:
+    return f"{_subject(error)}, shorter than the minimum of {error.validator_value}"
+
+
 def _other(error: _Error) -> str:
     return f"{_subject(error)}, which its schema's '{error.validator}' forbids"
 
@@ -134,4 +141,5 @@ _TEXTS: dict[str, Callable[[_Error], str]] = {
     "enum": _enum,
     "minimum": _minimum,
     "maximum": _maximum,
+    "minLength": _min_length,
 }

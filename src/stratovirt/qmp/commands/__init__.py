@@ -2,9 +2,30 @@
 
 A handler gets typed arguments and a :class:`stratovirt.qmp.handler.Context`; it sees the machine only
 through its control interface. Names, arguments and documentation are in ``schemas/commands``; a new
-command is a schema there, ``python -m stratovirt.qmp.generate``, and a function here.
+command is a schema there, ``make docs``, and a function here. ``notbuilt`` is the one place that knows
+which commands have a contract and no code yet.
 """
 
-from stratovirt.qmp.commands import introspection, lifecycle
+from stratovirt.qmp.commands import (
+    descriptors,
+    devices,
+    human,
+    introspection,
+    lifecycle,
+    machine,
+    migration,
+    notbuilt,
+    probing,
+)
 
-HANDLERS = (*introspection.HANDLERS, *lifecycle.HANDLERS)
+HANDLERS = (
+    *descriptors.HANDLERS,
+    *devices.HANDLERS,
+    *human.HANDLERS,
+    *introspection.HANDLERS,
+    *lifecycle.HANDLERS,
+    *machine.HANDLERS,
+    *migration.HANDLERS,
+    *notbuilt.HANDLERS,
+    *probing.HANDLERS,
+)

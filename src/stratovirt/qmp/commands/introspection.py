@@ -6,6 +6,7 @@ from stratovirt.errors import CommandError
 from stratovirt.qmp.arguments import NoArguments, QmpCapabilities
 from stratovirt.qmp.handler import Context, Reply, command
 from stratovirt.qmp.protocol.messages import quote, version_info
+from stratovirt.qmp.schemainfo import schema_info
 
 
 @command("qmp_capabilities")
@@ -31,4 +32,9 @@ async def query_events(context: Context, arguments: NoArguments) -> Reply:
     return Reply([{"name": name} for name in context.registry.schemas.events])
 
 
-HANDLERS = (qmp_capabilities, query_version, query_commands, query_events)
+@command("query-qmp-schema")
+async def query_qmp_schema(context: Context, arguments: NoArguments) -> Reply:
+    return Reply(schema_info(context.registry.schemas))
+
+
+HANDLERS = (qmp_capabilities, query_version, query_commands, query_events, query_qmp_schema)

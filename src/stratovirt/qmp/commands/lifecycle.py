@@ -13,25 +13,25 @@ async def query_status(context: Context, arguments: NoArguments) -> Reply:
     return Reply({"running": state is RunState.RUNNING, "singlestep": False, "status": state.value})
 
 
-@command("stop", changes_machine=True)
+@command("stop")
 async def stop(context: Context, arguments: NoArguments) -> Reply:
     await context.control.stop()
     return Reply()
 
 
-@command("cont", changes_machine=True)
+@command("cont")
 async def cont(context: Context, arguments: NoArguments) -> Reply:
     await context.control.cont()
     return Reply()
 
 
-@command("system_reset", changes_machine=True)
+@command("system_reset")
 async def system_reset(context: Context, arguments: NoArguments) -> Reply:
     await context.control.reset()
     return Reply()
 
 
-@command("system_powerdown", changes_machine=True)
+@command("system_powerdown")
 async def system_powerdown(context: Context, arguments: NoArguments) -> Reply:
     await context.control.powerdown()
     return Reply()
