@@ -58,7 +58,7 @@ if importlib.util.find_spec("pytest_trio"):
 
         async with launched(vm_options) as vm:
             request.node.stash.setdefault(GUESTS, []).append(vm)
-            await vm.booted(vm_options)
+            await vm.booted()
             yield vm
 
     @trio_fixture

@@ -23,22 +23,24 @@ class Vm(VmProcess):
     """A running guest.
 
     :ivar console: its serial line.
+    :ivar options: what was asked for.
     """
 
-    def __init__(self, process: VmProcess, console: GuestConsole) -> None:
+    def __init__(self, process: VmProcess, console: GuestConsole, options: VmOptions) -> None:
         super().__init__(process.process, process.directory)
         self.console = console
+        self.options = options
         self._shell = Shell(console)
         self._clients: list[RecordedQmp] = []
         self._stderr = ""
 
-    async def booted(self, options: VmOptions) -> None:
-        """Wait for the prompt of the guest's shell.
+    async def booted(self) -> None:
+        """Wait for the prompt of the guest's shell; again after a reset.
 
         :raises AssertionError: it does not come in time; shows the last output.
         """
-        if options.prompt is not None:
-            await self.console.expect(options.prompt, seconds=options.boot_seconds)
+        if self.options.prompt is not None:
+            await self.console.expect(self.options.prompt, seconds=self.options.boot_seconds)
 
     async def run(self, command: str, *, seconds: float = PATIENCE) -> Result:
         """Run a command in the guest: :meth:`Shell.run`."""
@@ -86,7 +88,7 @@ async def launched(options: VmOptions) -> AsyncIterator[Vm]:
             started(*arguments, directory=directory, command=options.command) as process,
             process.serial() as console,
         ):
-            vm = Vm(process, console)
+            vm = Vm(process, console, options)
             try:
                 yield vm
             finally:

@@ -1,0 +1,62 @@
+"""People who install the plugin get what docs/testing.md says, in pytest runs of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stratovirt.testing import VmOptions
+from tests.testing.runs import example, run_pytest, section
+
+
+@pytest.mark.usefixtures("options")
+def test_the_example_of_the_page_works_when_pasted(tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, example())
+    assert run.returncode == 0, run.stdout
+    assert "1 passed" in run.stdout
+
+
+@pytest.mark.usefixtures("options")
+def test_a_failure_shows_the_serial_log_the_transcript_and_stderr(tmp_path: Path) -> None:
+    test = example().replace('== "paused"', '== "on fire"')
+    test = test.replace("@pytest.mark.trio", '@pytest.mark.vm(options=("-sandbox", "on"))\n@pytest.mark.trio')
+    run = run_pytest(tmp_path, test)
+    assert run.returncode == 1, run.stdout
+    console = section(run.stdout, "guest console")
+    assert "Linux version" in console[0]
+    assert "Linux" in console[1:], "what the test's last command printed"
+    transcript = section(run.stdout, "QMP transcript")
+    assert transcript[2:6] == ["-> stop {}", "<- STOP {}", "<- {}", "-> query-status {}"]
+    assert "-sandbox" in section(run.stdout, "stratovirt stderr")[0]
+
+
+@pytest.mark.usefixtures("options")
+def test_a_guest_that_does_not_boot_shows_how_far_it_came(tmp_path: Path) -> None:
+    mark = '@pytest.mark.vm(append="rdinit=/nowhere", options=("-no-reboot",))'
+    run = run_pytest(tmp_path, f"import pytest\n\n{mark}\n@pytest.mark.trio\nasync def test(vm): ...\n")
+    assert run.returncode == 1
+    assert "the console ended before b'guest# '" in run.stdout
+    assert any("Kernel panic" in line for line in section(run.stdout, "guest console"))
+
+
+def test_without_pytest_trio_a_test_is_told_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/pytest_trio.py").write_text("raise ImportError\n")
+    hide = "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n, *a: n != 'pytest_trio' and find(n, *a)\n"
+    (tmp_path / "site/sitecustomize.py").write_text(hide)
+    run = run_pytest(tmp_path, "def test(vm): ...\n", "-p", "no:trio")
+    assert run.returncode != 0
+    assert "pip install 'stratovirt[testing]'" in run.stdout + run.stderr
+
+
+def test_a_run_without_guests_loads_nothing_but_the_plugin() -> None:
+    program = (
+        "import sys, pytest, pytest_trio; before = set(sys.modules);"
+        "import stratovirt.testing.plugin; print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['stratovirt', 'stratovirt.testing', 'stratovirt.testing.plugin']"
+    assert VmOptions  # the name is there all the same, at its first use
