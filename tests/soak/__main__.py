@@ -10,12 +10,17 @@ from pathlib import Path
 
 import trio
 
+from stratovirt.errors import ConfigError
 from tests.soak.campaigns import Campaign, campaigns
 from tests.system.qmp import QmpError
 
 DIRECTORY = Path(".soak")
 PASSED = DIRECTORY / "passed.json"
 LOG = DIRECTORY / "soak.log"
+FAILURES = (
+    *(AssertionError, OSError, ConfigError, QmpError),
+    *(trio.TooSlowError, trio.BrokenResourceError),  # the machine hangs; it is gone
+)
 
 
 def main(words: list[str]) -> int:
@@ -35,7 +40,7 @@ def _run(campaign: Campaign, passed: dict[str, int]) -> bool:
         with tempfile.TemporaryDirectory(prefix="stratovirt-soak-") as directory:
             try:
                 trio.run(campaign.check, number, Path(directory))
-            except* (AssertionError, OSError, QmpError, trio.TooSlowError) as failure:
+            except* FAILURES as failure:
                 _log(f"{campaign.name}: FAILED in round {number}: {failure.exceptions}")
                 return False
         passed[campaign.name] = number + 1

@@ -30,14 +30,14 @@ def campaigns() -> Iterator[Campaign]:
     """All of them: on the software CPU, the quick ones first, then on KVM."""
     for flavour in ("cloud", "generic"):
         for cpus in (1, 2, 4):
-            yield Campaign(f"boot {flavour} -smp {cpus}", 20, partial(checks.boot, "tcg", flavour, cpus))
+            yield Campaign(f"boot {flavour} -smp {cpus}", 20, partial(checks.boot, checks.TCG, flavour, cpus))
     for cpus in (1, 2):
-        yield Campaign(f"stress -smp {cpus}", 10, partial(checks.guest_test, "tcg", "stress", cpus))
+        yield Campaign(f"stress -smp {cpus}", 10, partial(checks.guest_test, checks.TCG, "stress", cpus))
     for cpus in (2, 4):
-        yield Campaign(f"smp -smp {cpus}", 10, partial(checks.guest_test, "tcg", "smp", cpus))
-    yield Campaign(f"{REBOOTS} reboots in a row", 1, partial(checks.reboots, "tcg", REBOOTS))
+        yield Campaign(f"smp -smp {cpus}", 10, partial(checks.guest_test, checks.TCG, "smp", cpus))
+    yield Campaign(f"{REBOOTS} reboots in a row", 1, partial(checks.reboots, checks.TCG, REBOOTS))
     for cpus in (1, 2):
         name = f"{STOP_CONT_PAIRS} stop/cont pairs -smp {cpus}"
-        yield Campaign(name, 1, partial(checks.stop_cont, "tcg", STOP_CONT_PAIRS, cpus))
+        yield Campaign(name, 1, partial(checks.stop_cont, checks.TCG, STOP_CONT_PAIRS, cpus))
     for name in nested.CHECKS:
         yield Campaign(f"nested kvm: {name}", NESTED_ROUNDS, partial(nested.passes, name))

@@ -1,9 +1,10 @@
-"""The checks that campaigns repeat, each under the accelerator that it is told."""
+"""The checks that campaigns repeat, each on the platform that it is told."""
 
 from __future__ import annotations
 
 import random
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -25,36 +26,51 @@ COMPLAINTS = (
 )
 
 
+@dataclass(frozen=True)
+class Platform:
+    """What the guest runs on, and how it can tell."""
+
+    accel: str
+    is_kvm: bool = False
+    append: str = ""
+    """What this platform needs on the kernel command line."""
+
+
+TCG = Platform("tcg")
+
+
 def _start(
-    accel: str, t: str, directory: Path, *options: str, flavour: str = "cloud"
+    platform: Platform, t: str, directory: Path, *options: str, flavour: str = "cloud"
 ) -> AbstractAsyncContextManager[Vm]:
     kernel = guests.cloud_kernel() if flavour == "cloud" else guests.generic_kernel()
-    boot = guest_options(kernel, guests.initramfs(kernel), directory, t, accel=accel)
+    boot = guest_options(
+        kernel, guests.initramfs(kernel), directory, t, append=platform.append, accel=platform.accel
+    )
     return started(*boot, *options, directory=directory)
 
 
-async def boot(accel: str, flavour: str, cpus: int, number: int, directory: Path) -> None:
+async def boot(platform: Platform, flavour: str, cpus: int, number: int, directory: Path) -> None:
     """Userspace is reached and the guest powers off, with another size of RAM each round."""
     memory = MEMORY[number % len(MEMORY)]
-    async with _start(accel, "up", directory, "-smp", str(cpus), "-m", memory, flavour=flavour) as vm:
+    async with _start(platform, "up", directory, "-smp", str(cpus), "-m", memory, flavour=flavour) as vm:
         async with vm.console() as console:
             await console.expect(b"GUEST-UP", seconds=BOOT_SECONDS)
             assert f"smp: Brought up 1 node, {cpus} CPU".encode() in console.text
-            assert (b"Hypervisor detected: KVM" in console.text) == (accel == "kvm")
+            assert (b"Hypervisor detected: KVM" in console.text) == platform.is_kvm
         assert await vm.exit_code(BOOT_SECONDS) == 0
 
 
-async def guest_test(accel: str, t: str, cpus: int, _number: int, directory: Path) -> None:
+async def guest_test(platform: Platform, t: str, cpus: int, _number: int, directory: Path) -> None:
     """The guest's own test passes."""
-    async with _start(accel, t, directory, "-smp", str(cpus)) as vm:
+    async with _start(platform, t, directory, "-smp", str(cpus)) as vm:
         async with vm.console() as console:
             await console.expect(f"{t.upper()}-OK".encode(), seconds=STRESS_SECONDS)
         assert await vm.exit_code() == 0
 
 
-async def reboots(accel: str, count: int, _number: int, directory: Path) -> None:
+async def reboots(platform: Platform, count: int, _number: int, directory: Path) -> None:
     """The guest reboots again and again, each time for real."""
-    async with _start(accel, "reboot", directory) as vm, vm.console() as console, vm.qmp() as qmp:
+    async with _start(platform, "reboot", directory) as vm, vm.console() as console, vm.qmp() as qmp:
         for _ in range(count):
             await console.expect(b"GUEST-UP", seconds=BOOT_SECONDS)
             await qmp.wait_event("RESET")
@@ -62,10 +78,10 @@ async def reboots(accel: str, count: int, _number: int, directory: Path) -> None
         assert await vm.exit_code() == 0
 
 
-async def stop_cont(accel: str, pairs: int, cpus: int, number: int, directory: Path) -> None:
+async def stop_cont(platform: Platform, pairs: int, cpus: int, number: int, directory: Path) -> None:
     """A busy guest is stopped and resumed; then the stress test passes, and no clock has complained."""
     chance = random.Random(number)
-    async with _start(accel, "shell", directory, "-smp", str(cpus)) as vm:
+    async with _start(platform, "shell", directory, "-smp", str(cpus)) as vm:
         async with vm.console() as console, vm.qmp() as qmp:
             await console.expect(PROMPT, seconds=BOOT_SECONDS)
             await console.type("(while :; do :; done) &")

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +29,17 @@ from tests.system.console import Console
 
 INIT = Path(__file__).parent / "outer-init"
 MODULES = ("virtio_pci", "9p", "9pnet_virtio", "overlay", "kvm_amd")
-# One CPU: with two the outer guest's own kernel soft-locks up while a vCPU runs. No AVX and no protection
-# keys: TCG lets XSETBV past the hypervisor, so KVM would not learn that the guest has switched them on.
+# One CPU: with two the outer guest's own kernel soft-locks up while a vCPU runs.
 QEMU = (
-    *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max,-avx,-avx2,-pku", "-smp", "1"),
+    *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "1"),
     *("-m", "2G", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-serial", "stdio"),
     *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
     *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
 )
+# QEMU 7.2's SVM has no intercept of XSETBV: KVM does not learn which XCR0 its guest has chosen and puts the
+# reset value back at each entry, so XSAVE in the inner guest loses the SSE registers.
+KVM = checks.Platform("kvm", is_kvm=True, append="noxsave")
+PROBED = replace(KVM, accel="kvm:tcg")
 OUTER_BOOT_SECONDS = 120  # takes 15
 CHECK_SECONDS = 1200
 OK = "NESTED-OK"
@@ -53,14 +57,14 @@ async def _unit_tests(_number: int, _directory: Path) -> None:
 
 CHECKS: dict[str, Callable[[int, Path], Awaitable[None]]] = {
     "unit tests": _unit_tests,
-    "boot cloud -smp 1": partial(checks.boot, "kvm", "cloud", 1),
-    "boot cloud -smp 2": partial(checks.boot, "kvm", "cloud", 2),
-    "boot generic -smp 1": partial(checks.boot, "kvm", "generic", 1),
-    "5 reboots in a row": partial(checks.reboots, "kvm", 5),
-    "stress -smp 1": partial(checks.guest_test, "kvm", "stress", 1),
-    "smp -smp 2": partial(checks.guest_test, "kvm", "smp", 2),
-    "100 stop/cont pairs -smp 1": partial(checks.stop_cont, "kvm", 100, 1),
-    "100 stop/cont pairs -smp 2": partial(checks.stop_cont, "kvm", 100, 2),
+    "boot cloud -smp 1": partial(checks.boot, KVM, "cloud", 1),
+    "boot cloud -smp 2": partial(checks.boot, KVM, "cloud", 2),
+    "boot generic -smp 1, accelerator by probe": partial(checks.boot, PROBED, "generic", 1),
+    "5 reboots in a row": partial(checks.reboots, KVM, 5),
+    "stress -smp 1": partial(checks.guest_test, KVM, "stress", 1),
+    "smp -smp 2": partial(checks.guest_test, KVM, "smp", 2),
+    "100 stop/cont pairs -smp 1": partial(checks.stop_cont, KVM, 100, 1),
+    "100 stop/cont pairs -smp 2": partial(checks.stop_cont, KVM, 100, 2),
 }
 
 
