@@ -58,7 +58,8 @@ class QmpClient:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self.greeting: Greeting | None = None
+        self.greeting: Greeting
+        self._greeted = False
         self._socket = sock
         self._conversation = Conversation()
         self._unsent = b""
@@ -155,7 +156,7 @@ class QmpClient:
 
     def _negotiate(self, deadline: _Deadline) -> None:
         try:
-            while self.greeting is None:
+            while not self._greeted:
                 self._pump(deadline.left())
             self._execute("qmp_capabilities", {}, (), deadline)
         except (QmpCommandError, QmpDisconnected) as error:
@@ -230,8 +231,8 @@ class QmpClient:
             for heard in self._listeners:
                 heard(message)
         elif isinstance(message, Greeting):
-            self.greeting = message
-        elif self.greeting is None:
+            self.greeting, self._greeted = message, True
+        elif not self._greeted:
             message.value("connect")  # an error in place of a greeting: the server is full
         elif message.id == self._awaited:
             self._reply = message
