@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from stratovirt.errors import CommandError
@@ -14,13 +13,6 @@ from stratovirt.qmp.server import QmpServer
 from tests.protocol.fakes import FakeControl
 
 VERSION = "1.2.3"
-DEVICE_ADD = {
-    "id": {"type": "string"},
-    "driver": {"type": "string"},
-    "addr": {"type": ["string", "integer"]},
-    "queue-size": {"type": "integer"},
-    "share-rw": {"type": "boolean"},
-}
 
 
 def real() -> tuple[Interpreter, FakeControl]:
@@ -33,19 +25,14 @@ def real() -> tuple[Interpreter, FakeControl]:
 class Script:
     """Knows the commands in ``answers``, answers with those values, and notes what it was asked."""
 
-    def __init__(self, answers: dict[str, Any], properties: dict[str, Any] | None = None) -> None:
+    def __init__(self, answers: dict[str, Any]) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self._answers = answers
-        schema = {"arguments": {"properties": properties or {}}}
-        self.commands = dict.fromkeys(answers, SimpleNamespace(schema=schema))
+        self.commands = answers
         self.interpreter = Interpreter(self, self)  # type: ignore[arg-type]
-
-    def find(self, name: str) -> Any:
-        return self.commands[name]
 
     async def run(self, request: Request) -> Outcome:
         self.asked.append((request.command, request.arguments))
-        answer = self._answers[request.command]
+        answer = self.commands[request.command]
         if isinstance(answer, CommandError):
             raise answer
         return Outcome(encode(answer), None)

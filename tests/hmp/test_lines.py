@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratovirt.errors import CommandError
 from stratovirt.hmp.table import COMMANDS, TOPICS
 from stratovirt.machine.control import RunState
-from tests.hmp.fakes import DEVICE_ADD, VERSION, Script, real, text
+from tests.hmp.fakes import VERSION, Script, real, text
 
 MIB = 1 << 20
 
@@ -51,9 +50,19 @@ async def test_a_session_of_lines_has_the_answers_that_qemu_gives() -> None:
         assert await text(interpreter, line) == answer, line
 
 
-async def test_a_refusal_is_a_line_that_begins_with_error() -> None:
-    interpreter, _ = real()
-    assert await text(interpreter, "cont") == "Error: cont: the machine is in state running\n"
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("cont", "cont: the machine is in state running"),
+        ("device_add", "device_add: argument 'id' is missing"),
+        ("device_add a,id=b,drvie=c", "device_add: unknown argument 'drvie' (did you mean 'drive'?)"),
+        ("balloon -1", "balloon: argument 'value' is -1048576, less than the minimum of 0"),
+        ("info balloon", "No balloon device has been activated"),
+        ("info network", "info network: not built yet"),
+    ],
+)
+async def test_a_refusal_is_a_line_with_the_words_of_qmp(line: str, error: str) -> None:
+    assert await text(real()[0], line) == f"Error: {error}\n"
 
 
 @pytest.mark.parametrize("state", [state for state in RunState if state is not RunState.RUNNING])
@@ -90,12 +99,7 @@ async def test_quit_takes_effect_only_when_its_answer_is_on_the_way(line: str) -
         (
             "device_add a,queue-size=256,share-rw=on",
             "device_add",
-            {"driver": "a", "queue-size": 256, "share-rw": True},
-        ),
-        (
-            "device_add a,queue-size=many,share-rw=perhaps",
-            "device_add",
-            {"driver": "a", "queue-size": "many", "share-rw": "perhaps"},
+            {"driver": "a", "queue-size": "256", "share-rw": "on"},
         ),
         ("device_add a,id=b,,c,,,addr=1", "device_add", {"driver": "a", "id": "b,c,", "addr": "1"}),
         ("device_add a,id=two words", "device_add", {"driver": "a", "id": "two words"}),
@@ -104,7 +108,7 @@ async def test_quit_takes_effect_only_when_its_answer_is_on_the_way(line: str) -
 async def test_the_rest_of_a_line_becomes_arguments(
     line: str, command: str, arguments: dict[str, object]
 ) -> None:
-    script = Script({command: {}}, DEVICE_ADD)
+    script = Script({command: {}})
     assert await text(script.interpreter, line) == ""
     assert script.asked == [(command, arguments)]
 
@@ -118,6 +122,7 @@ async def test_the_rest_of_a_line_becomes_arguments(
         ("balloon 1G", "balloon: a number of MiB expected"),
         ("balloon 1_0", "balloon: a number of MiB expected"),
         ("balloon ١", "balloon: a number of MiB expected"),
+        ("balloon 99999999999999", "balloon: integer is too large"),
         ("device_add a,id", "device_add: prop=value expected, not 'id'"),
     ],
 )
@@ -214,17 +219,26 @@ async def test_what_a_terminal_would_obey_is_not_shown_to_it() -> None:
     assert answer == "�[2Jweb����\r\n"
 
 
+EXAMPLES = {
+    "balloon": "balloon 128",
+    "device_add": "device_add virtio-blk-device,id=x",
+    "device_del": "device_del x",
+}
+UNTIL_DEVICES_ARE_BUILT = ("not built yet", "No balloon device has been activated")
+
+
 async def test_every_command_that_help_lists_works() -> None:
-    interpreter, _ = real()
+    interpreter, control = real()
     usages = (await text(interpreter, "help") + await text(interpreter, "info")).splitlines()
-    assert len(usages) >= 10
+    assert len(usages) == len(COMMANDS) + len(TOPICS), "each of them has its QMP command"
     for usage in usages:
-        name = usage.split(" -- ")[0].strip().split(" [")[0].split("|")[0]
-        words = name.split()[: 2 if name.startswith("info") else 1]
-        answer = await text(interpreter, " ".join(words))
+        words = usage.split()[: 2 if usage.startswith("info ") and "[" not in usage else 1]
+        name = " ".join(words).split("|")[0]
+        control.state = RunState.PAUSED if name == "cont" else RunState.RUNNING
+        answer = await text(interpreter, EXAMPLES.get(name, name))
         assert "unknown command" not in answer, usage
-        assert "internal error" not in answer, usage
-        assert await text(interpreter, f"help {' '.join(words)}"), usage
+        assert not answer.startswith("Error:") or answer.strip().endswith(UNTIL_DEVICES_ARE_BUILT), usage
+        assert await text(interpreter, f"help {name}"), usage
 
 
 LINES = st.one_of(
@@ -249,8 +263,3 @@ async def test_any_line_has_an_answer_and_nothing_is_raised(line: str) -> None:
     answer = await text(interpreter, line)
     assert all(char.isprintable() or char == "\n" for char in answer)
     assert isinstance(interpreter.complete(line), list)
-
-
-async def test_an_error_of_the_schema_comes_back_in_its_words() -> None:
-    script = Script({"device_del": CommandError("Device 'x' not found", "DeviceNotFound")})
-    assert await text(script.interpreter, "device_del x") == "Error: Device 'x' not found\n"

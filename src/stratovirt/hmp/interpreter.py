@@ -98,10 +98,8 @@ class Interpreter:
     async def _execute(self, command: Command, rest: str, prefix: str) -> Answer:
         if command.executes is None:
             return _answer(f"Error: {prefix}{command.name}: not built yet\n")
-        properties = self._registry.find(command.executes).schema["arguments"].get("properties", {})
         try:
-            arguments = command.read(rest, properties)
-            outcome = await self._dispatcher.run(Request(command.executes, arguments))
+            outcome = await self._dispatcher.run(Request(command.executes, command.read(rest)))
         except Misused as misused:
             name = prefix + command.name
             return _answer(f'{name}: {misused}\nTry "help {name}" for more information\n')

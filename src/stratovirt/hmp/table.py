@@ -19,7 +19,7 @@ class Command:
     :ivar names: as typed; the first is its name, the others are short for it.
     :ivar parameters: its form, for ``help``.
     :ivar executes: the QMP command that does it; None for ``help`` and ``info``, and for what is not built.
-    :ivar read: the rest of the line, and the schema's properties, to that command's arguments.
+    :ivar read: the rest of the line to that command's arguments; raises :class:`words.Misused`.
     :ivar show: its result to text.
     """
 
@@ -27,7 +27,7 @@ class Command:
     parameters: str
     help: str
     executes: str | None
-    read: Callable[[str, words.Properties], dict[str, Any]] = words.nothing
+    read: Callable[[str], dict[str, Any]] = words.nothing
     show: Callable[[Any], str] = render.silence
 
     @property
@@ -52,7 +52,13 @@ COMMANDS = (
         words.mebibytes,
     ),
     Command(("cont", "c"), "", "resume emulation", "cont"),
-    Command(("device_add",), "driver[,prop=value][,...]", "add device", "device_add", words.device),
+    Command(
+        ("device_add",),
+        "driver[,prop=value][,...]",
+        "add device, like -device on the command line",
+        "device_add",
+        words.device,
+    ),
     Command(("device_del",), "device", "remove device", "device_del", words.device_id),
     HELP,
     INFO,

@@ -1,26 +1,24 @@
 """How the rest of a line becomes a QMP command's arguments.
 
-The law: only the form is looked at here. Which names and values are allowed is the schema's to say.
+The law: only the form is looked at here. Which names and values are allowed is the schema's to say; where
+clients send a number or switch as text, the schema takes it as text, so properties stay as typed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)", re.ASCII)
-_SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
-
-Properties = Mapping[str, Mapping[str, Any]]
-"""The schema of each argument of a command, by name."""
+_MIB = 20  # bits
+_MAX_INTEGER = (1 << 63) - 1  # of QMP's integers, the most that could come over the wire
 
 
 class Misused(Exception):
     """A line is not of its command's form; the text says what is wrong."""
 
 
-def nothing(rest: str, properties: Properties) -> dict[str, Any]:
+def nothing(rest: str) -> dict[str, Any]:
     """For commands without arguments.
 
     :raises Misused: there is text.
@@ -30,7 +28,7 @@ def nothing(rest: str, properties: Properties) -> dict[str, Any]:
     return {}
 
 
-def device_id(rest: str, properties: Properties) -> dict[str, Any]:
+def device_id(rest: str) -> dict[str, Any]:
     """One word, the ``id``.
 
     :raises Misused: none, or more than one.
@@ -38,21 +36,24 @@ def device_id(rest: str, properties: Properties) -> dict[str, Any]:
     words = rest.split()
     if not words:
         raise Misused("string expected")
-    nothing(" ".join(words[1:]), properties)
+    nothing(" ".join(words[1:]))
     return {"id": words[0]}
 
 
-def mebibytes(rest: str, properties: Properties) -> dict[str, Any]:
-    """One number, of MiB: the ``value`` in bytes.
+def mebibytes(rest: str) -> dict[str, Any]:
+    """One number of MiB, hexadecimal with 0x: the ``value`` in bytes.
 
-    :raises Misused: it is no number.
+    :raises Misused: it is no number, or not one that QMP could carry.
     """
     if not _NUMBER.fullmatch(rest):
         raise Misused("a number of MiB expected")
-    return {"value": _integer(rest) << 20}
+    value = int(rest, 16 if "x" in rest.lower() else 10) << _MIB
+    if abs(value) > _MAX_INTEGER:
+        raise Misused("integer is too large")
+    return {"value": value}
 
 
-def device(rest: str, properties: Properties) -> dict[str, Any]:
+def device(rest: str) -> dict[str, Any]:
     """``driver[,prop=value][,...]``, as -device takes it; ``,,`` stands for a comma.
 
     :raises Misused: an item is not of this form.
@@ -62,36 +63,18 @@ def device(rest: str, properties: Properties) -> dict[str, Any]:
         name, equals, value = item.partition("=")
         if not equals and position:
             raise Misused(f"prop=value expected, not '{item}'")
-        name, value = (name, value) if equals else ("driver", item)
-        arguments[name] = _typed(value, properties.get(name, {}))
+        arguments |= {name: value} if equals else {"driver": item}
     return arguments
 
 
 def _items(text: str) -> list[str]:
-    """Split at single commas."""
-    parts = re.split(r"(,+)", text)
-    items, current = [], ""
-    for part in parts:
+    """The parts between single commas, less the empty ones."""
+    items = [""]
+    for part in re.split("(,+)", text):
         if not part.startswith(","):
-            current += part
+            items[-1] += part
             continue
-        current += "," * (len(part) // 2)
+        items[-1] += "," * (len(part) // 2)
         if len(part) % 2:
-            items.append(current)
-            current = ""
-    return [item for item in [*items, current] if item]
-
-
-def _typed(text: str, schema: Mapping[str, Any]) -> Any:
-    """``text`` as the JSON type that ``schema`` asks for; as it is where that cannot be."""
-    wanted = schema.get("type")
-    if wanted == "integer" and _NUMBER.fullmatch(text):
-        return _integer(text)
-    if wanted == "boolean":
-        return _SWITCH.get(text, text)
-    return text
-
-
-def _integer(text: str) -> int:
-    """Hexadecimal with 0x, else decimal."""
-    return int(text, 16 if "x" in text.lower() else 10)
+            items.append("")
+    return [item for item in items if item]
