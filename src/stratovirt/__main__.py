@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 
 from stratovirt.errors import ConfigError
 
 EXIT_REFUSED = 1
+STDIN, STDOUT = 0, 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,19 +25,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     from stratovirt import __version__
-    from stratovirt.cli import EarlyExit, help_text, parse, refuse_not_built
+    from stratovirt.cli import EarlyExit, help_text, parse, refuse_not_built, with_terminal
 
     options = parse(argv)
     if isinstance(options, EarlyExit):
         print(help_text().rstrip() if options is EarlyExit.HELP else f"StratoVirt {__version__}")
         return 0
     refuse_not_built(options)
+    if os.isatty(STDIN) and os.isatty(STDOUT):
+        options = with_terminal(options)
 
-    from stratovirt.nursery.launch import launch
-    from stratovirt.nursery.log import set_up_log
+    from stratovirt.nursery.daemon import daemonize
+    from stratovirt.nursery.prelude import Preparation
 
-    set_up_log(options)
-    return launch(options)
+    ready = daemonize() if options.daemonize else _nothing
+    with Preparation(options) as preparation:
+        from stratovirt.nursery.launch import launch
+        from stratovirt.nursery.log import set_up_log
+
+        set_up_log(options)
+        return launch(options, preparation, ready)
+
+
+def _nothing() -> None:
+    """What readiness means to a process in the foreground."""
 
 
 if __name__ == "__main__":

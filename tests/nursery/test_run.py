@@ -10,13 +10,13 @@ import pytest
 import trio
 
 from stratovirt.accel.choose import Choice
-from stratovirt.boot.plan import BootRequest
+from stratovirt.boot.plan import BootRequest, plan
 from stratovirt.chardev.protocol import Chardev, Handler
 from stratovirt.chardev.sinks import RingBuffer
 from stratovirt.chardev.unix import UnixServer
 from stratovirt.devices.serial import Serial
 from stratovirt.errors import AcceleratorError
-from stratovirt.machine.microvm import MicrovmSpec
+from stratovirt.machine.microvm import Microvm, MicrovmSpec
 from stratovirt.nursery.monitors import Monitor
 from stratovirt.nursery.run import Launch, run
 from stratovirt.qmp.flow import Throttle
@@ -51,6 +51,10 @@ class Running:
         self.exit_code: int | None = None
 
 
+def build(request: BootRequest) -> Microvm:
+    return Microvm(MicrovmSpec(Choice("tcg", "a test"), request), plan(request))
+
+
 @asynccontextmanager
 async def running(
     directory: Path,
@@ -64,12 +68,11 @@ async def running(
     kernel = directory / "kernel"
     kernel.write_bytes(code + bytes(64))
     request = BootRequest(str(kernel), None, "", 128 << 20)
-    board = MicrovmSpec(Choice("tcg", "a test"), request)
     socket = UnixServer("qmp", str(directory / "qmp.sock"))
     socket.open()
     running = Running(directory / "qmp.sock")
     launch = Launch(
-        board=board,
+        take_board=lambda: build(request),
         console=console,
         monitors=[Monitor(socket, Throttle.DELAY)],
         wait_for=[],
@@ -177,9 +180,17 @@ async def test_an_initrd_that_cannot_be_used_is_a_refused_start(tmp_path: Path) 
     kernel = tmp_path / "kernel"
     kernel.write_bytes(POWERS_OFF)
     request = BootRequest(str(kernel), str(tmp_path / "missing"), "", 128 << 20)
-    board = MicrovmSpec(Choice("tcg", "a test"), request)
     ready: list[bool] = []
-    launch = Launch(board, None, [], [], lambda: ready.append(True), freeze=False, reboot=True, shutdown=True)
+    launch = Launch(
+        lambda: build(request),
+        None,
+        [],
+        [],
+        lambda: ready.append(True),
+        freeze=False,
+        reboot=True,
+        shutdown=True,
+    )
     with trio.fail_after(SECONDS):
         assert await run(launch) == 1
     assert ready == []

@@ -36,6 +36,12 @@ class ConsoleLine(SerialPeer, Protocol):
     on_room: Callable[[], None]
 
 
+class Resettable(Protocol):
+    """A device with state that a reset of the machine clears."""
+
+    def reset(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class MicrovmSpec:
     """What a board is built from."""
@@ -45,15 +51,15 @@ class MicrovmSpec:
 
 
 class Microvm:
-    """A board with its kernel loaded, ready to run.
+    """A board with its kernel loaded; with a console added it is ready to run.
 
-    Planning and building take a tenth of a second each, or more: do both in a thread.
+    Planning and building take a tenth of a second each, or more: both belong in a thread.
 
     :param plan: of ``spec.boot``; made beforehand, so that what it refuses is refused without guest memory.
     :raises ConfigError: the accelerator cannot be had, or a file changed since it was planned with.
     """
 
-    def __init__(self, spec: MicrovmSpec, plan: BootPlan, console: ConsoleLine) -> None:
+    def __init__(self, spec: MicrovmSpec, plan: BootPlan) -> None:
         self.spec = spec
         self.plan = plan
         self.power = PowerLine()
@@ -69,16 +75,25 @@ class Microvm:
             raise
         self.memory.written = self.accelerator.memory_written
         try:
-            self._add_devices(console)
+            self._devices = self._add_devices()
             self._load()
         except BaseException:
             self.close()
             raise
 
+    def add_console(self, console: ConsoleLine) -> None:
+        """The first serial port, its line ending at ``console``."""
+        platform = self.spec.boot.platform
+        serial = Serial(console, self.accelerator.irq_line(platform.serial_gsi), self._mark)
+        console.on_input = serial.input_ready
+        console.on_room = serial.output_ready
+        self.bus.claim_ports(platform.serial_port, REGISTERS, serial)
+        self._devices.append(serial)
+
     def reset(self) -> None:
         """Power-on state with empty RAM and the kernel loaded anew; only while no vCPU runs."""
         self.accelerator.reset()
-        for device in (self._serial, self._rtc, self._i8042, self._events):
+        for device in self._devices:
             device.reset()
         self.memory.clear()
         self._load()
@@ -98,22 +113,18 @@ class Microvm:
     def _load(self) -> None:
         self.accelerator.start(self.plan.load(self.memory))
 
-    def _add_devices(self, console: ConsoleLine) -> None:
-        platform, line = self.spec.boot.platform, self.accelerator.irq_line
-        self._serial = Serial(console, line(platform.serial_gsi), self._mark)
-        console.on_input = self._serial.input_ready
-        console.on_room = self._serial.output_ready
-        self._rtc = Rtc()
-        self._i8042 = I8042(self.power)
-        self._events = EventDevice(line(platform.event_gsi), EVENT_POWER_BUTTON)
+    def _add_devices(self) -> list[Resettable]:
+        platform = self.spec.boot.platform
+        rtc, i8042 = Rtc(), I8042(self.power)
+        self._events = EventDevice(self.accelerator.irq_line(platform.event_gsi), EVENT_POWER_BUTTON)
         sleep, reset = SleepRegisters(self.power), ResetRegister(self.power, platform.reset_value)
 
-        self.bus.claim_ports(platform.serial_port, REGISTERS, self._serial)
-        self.bus.claim_ports(platform.rtc_port, 2, self._rtc)
-        self.bus.claim_ports(I8042_PORT, I8042_PORTS, self._i8042)
+        self.bus.claim_ports(platform.rtc_port, 2, rtc)
+        self.bus.claim_ports(I8042_PORT, I8042_PORTS, i8042)
         self.bus.claim_ports(platform.sleep_control_port, 2, sleep)
         self.bus.claim_ports(platform.reset_port, 1, reset)
         self.bus.claim_mmio(platform.event_address, EVENT_DEVICE_SIZE, self._events)
+        return [rtc, i8042, self._events]
 
     def _mark(self, value: int) -> None:
         if value in BOOT_MARKS:

@@ -7,49 +7,46 @@ way out.
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import trio
 
-from stratovirt.accel import choose
-from stratovirt.boot.plan import BootRequest
 from stratovirt.chardev.listener import SocketServer
 from stratovirt.chardev.protocol import Chardev
-from stratovirt.chardev.stdio import STDIN, STDOUT, Stdio
-from stratovirt.cli import Config, config, with_terminal
-from stratovirt.errors import OptionError
-from stratovirt.machine.microvm import MicrovmSpec
+from stratovirt.chardev.stdio import Stdio
+from stratovirt.cli import Config, config
 from stratovirt.nursery import run
 from stratovirt.nursery.backends import make_chardev, make_socket
-from stratovirt.nursery.daemon import daemonize, pidfile
+from stratovirt.nursery.daemon import pidfile
+from stratovirt.nursery.describe import machine_info
 from stratovirt.nursery.monitors import Monitor, ReadlineMonitor
+from stratovirt.nursery.prelude import Preparation
 from stratovirt.qmp.flow import Throttle
 
 log = logging.getLogger(__name__)
 
 
-def launch(options: Config) -> int:
-    """Run the machine that ``options`` describe; the process's exit code.
+def launch(options: Config, preparation: Preparation, ready: Callable[[], None]) -> int:
+    """Run the machine that ``options`` describe and ``preparation`` builds; the process's exit code.
 
+    :param ready: called when monitors answer and the machine is built.
     :raises ConfigError: it cannot be had.
     """
-    ready = daemonize() if options.daemonize else _nothing
-    if _is_on_terminal():
-        options = with_terminal(options)
+    log.info("%s", preparation.accelerator)
     with ExitStack() as claimed:
-        board = _board(options)
         chardevs = {spec.id: make_chardev(spec) for spec in options.chardevs}
         sockets = [_qmp_monitor(number, spec) for number, spec in enumerate(options.qmp)]
         monitors = [*sockets, *(_monitor(chardevs[spec.chardev], spec) for spec in options.mons)]
-        for chardev in [*chardevs.values(), *(monitor.chardev for monitor in monitors)]:
+        everything = dict.fromkeys([*chardevs.values(), *(monitor.chardev for monitor in monitors)])
+        for chardev in everything:
             claimed.callback(chardev.close)
             chardev.open()
         claimed.enter_context(pidfile(options.pidfile))
         console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
         return run.main(
             run.Launch(
-                board=board,
+                take_board=preparation.take_board,
                 console=console,
                 console_shared=_is_shared(options, console),
                 monitors=monitors,
@@ -58,34 +55,15 @@ def launch(options: Config) -> int:
                 freeze=options.freeze,
                 reboot=not options.no_reboot,
                 shutdown=not options.no_shutdown,
+                info=machine_info(
+                    options, preparation.accelerator.name, everything, _used(console, monitors)
+                ),
             )
         )
 
 
-def _nothing() -> None:
-    """What readiness means to a process in the foreground."""
-
-
-def _is_on_terminal() -> bool:
-    return os.isatty(STDIN) and os.isatty(STDOUT)
-
-
-def _board(options: Config) -> MicrovmSpec | None:
-    if options.machine.type == "none":
-        return None
-    if options.kernel is None:
-        raise OptionError("-kernel", "is missing: a machine of type microvm boots a kernel")
-    request = BootRequest(
-        kernel=options.kernel,
-        initrd=options.initrd,
-        cmdline=options.append or "",
-        memory_size=options.memory,
-        cpus=options.smp.cpus,
-        acpi=options.machine.acpi,
-    )
-    accelerator = choose.choose(options.machine.accel)
-    log.info("%s", accelerator)
-    return MicrovmSpec(accelerator, request)
+def _used(console: Chardev | None, monitors: list[Monitor | ReadlineMonitor]) -> list[Chardev]:
+    return [*([console] if console else []), *(monitor.chardev for monitor in monitors)]
 
 
 def _qmp_monitor(number: int, spec: config.QmpMonitor) -> Monitor:

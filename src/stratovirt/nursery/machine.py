@@ -41,8 +41,11 @@ class MachineTree:
         """One per vCPU thread."""
         return self._runners
 
-    async def run(self, tasks: list[Task]) -> None:
-        """Run vCPUs, guest requests and ``tasks`` (consoles, backends) until cancelled or one fails."""
+    async def run(self, tasks: list[Task], attached: trio.Event) -> None:
+        """Run vCPUs, guest requests and ``tasks`` (consoles, backends) until cancelled or one fails.
+
+        :param attached: set once the supervisor has the machine, which then runs if it is to run.
+        """
         self._board.power.connect(self._guest_asked)
         async with self._send_request, trio.open_nursery() as nursery:
             for task in tasks:
@@ -52,6 +55,7 @@ class MachineTree:
             nursery.start_soon(self._obey_requests)
             self._freeze()
             self._supervisor.attach(self)
+            attached.set()
 
     async def pause(self) -> None:
         """All vCPUs out of guest code, guest time stopped."""

@@ -15,6 +15,7 @@ import trio
 from stratovirt.chardev.protocol import Chardev
 from stratovirt.machine.control import MachineControl
 from stratovirt.nursery.console import SharedConsole
+from stratovirt.nursery.describe import catalog
 from stratovirt.qmp.flow import Throttle
 from stratovirt.qmp.handler import Reply
 
@@ -54,7 +55,7 @@ class Monitors:
     ) -> None:
         from stratovirt.qmp.server import QmpServer
 
-        self.server = QmpServer(control, human_monitor=self._run_line)
+        self.server = QmpServer(control, catalog=catalog(), human_monitor=self._run_line)
         self._monitors = monitors
         self._terminal = terminal
         self._first_client = trio.Event()

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stratovirt.boot.plan import plan
 from stratovirt.chardev.port import BytePort
 from stratovirt.chardev.protocol import Chardev
 from stratovirt.errors import ConfigError
-from stratovirt.machine.microvm import Microvm, MicrovmSpec
+from stratovirt.machine.info import MachineInfo
+from stratovirt.machine.microvm import Microvm
 from stratovirt.nursery.console import Console, SharedConsole
 from stratovirt.nursery.machine import MachineTree
 from stratovirt.nursery.monitors import Monitor, Monitors, ReadlineMonitor
 from stratovirt.nursery.signals import end_on_signals
-from stratovirt.nursery.supervisor import Supervisor
+from stratovirt.nursery.supervisor import NO_GUEST, Supervisor
 
 if TYPE_CHECKING:
     from stratovirt.qmp.server import QmpServer
@@ -41,13 +41,14 @@ SWITCH_INTERVAL_SECONDS = 200e-6
 class Launch:
     """All that a run needs, checked and claimed beforehand.
 
-    :param board: None for ``-machine none``, which runs no guest.
+    :param take_board: waits for the board, to be closed by us; None for ``-machine none``, which has none.
     :param console_shared: is ``console`` shared with the human monitor, by Ctrl-a c?
     :param wait_for: first connections that the machine's start waits for (``wait=on``).
-    :param ready: called when monitors answer and the kernel can be booted.
+    :param ready: called when monitors answer and the machine is built.
+    :param info: what managers may ask about the machine.
     """
 
-    board: MicrovmSpec | None
+    take_board: Callable[[], Microvm | None]
     console: Chardev | None
     monitors: Sequence[Monitor | ReadlineMonitor]
     wait_for: Sequence[trio.Event]
@@ -56,23 +57,27 @@ class Launch:
     reboot: bool
     shutdown: bool
     console_shared: bool = False
+    info: MachineInfo = NO_GUEST
 
 
 async def run(launch: Launch) -> int:
     """Run until quit, a guest's power-off or a signal; the process's exit code."""
-    supervisor = Supervisor(freeze=launch.freeze, reboot=launch.reboot, shutdown=launch.shutdown)
+    supervisor = Supervisor(launch.info, freeze=launch.freeze, reboot=launch.reboot, shutdown=launch.shutdown)
     port = BytePort()
     shared = _shared_console(launch, supervisor)
     console = Console(port, shared or launch.console)
     try:
         async with trio.open_nursery() as root:
             await root.start(end_on_signals, supervisor)
-            listening = trio.Event()
-            root.start_soon(_run_machine, launch, listening, supervisor, console)
-            await trio.lowlevel.checkpoint()  # the kernel is read in a thread while QMP is imported
+            settled = trio.Event()
+            root.start_soon(_run_machine, launch, settled, supervisor, console)
+            await (
+                settled.wait()
+            )  # importing QMP takes 30 ms, which the guest's first instruction need not wait
             monitors = Monitors(launch.monitors, shared, supervisor)
             root.start_soon(monitors.serve)
-            listening.set()
+            if not supervisor.is_ending:
+                launch.ready()
             ending = await supervisor.until_ended()
             await _flush(supervisor, monitors.server, port)
             root.cancel_scope.cancel()
@@ -97,37 +102,35 @@ async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> N
     await server.close(FLUSH_SECONDS)
 
 
-async def _run_machine(
-    launch: Launch, listening: trio.Event, supervisor: Supervisor, console: Console
-) -> None:
-    """Build and run the board; whatever goes wrong with it ends here."""
+async def _run_machine(launch: Launch, settled: trio.Event, supervisor: Supervisor, console: Console) -> None:
+    """Run the board; whatever goes wrong with it ends here.
+
+    :param settled: set when the guest runs, waits for a client, or never will.
+    """
     try:
         async with supervisor.turn:
-            board = await _build(launch, listening, console.port)
+            board = await trio.to_thread.run_sync(launch.take_board)
         if board is not None:
-            await _run_board(board, supervisor, console)
+            await _run_board(board, launch, settled, supervisor, console)
     except* ConfigError as refused:
         supervisor.refuse(str(_first(refused)))
     except* Exception as failed:
         log.error("the machine's tasks failed", exc_info=failed)
         supervisor.crash(_describe(_first(failed)))
+    finally:
+        settled.set()
 
 
-async def _build(launch: Launch, listening: trio.Event, port: BytePort) -> Microvm | None:
-    """Plan, be ready, wait for those who hold the boot, and build: refusals come before guest memory."""
-    boot_plan = await trio.to_thread.run_sync(plan, launch.board.boot) if launch.board else None
-    await listening.wait()
-    launch.ready()
-    for first_client in launch.wait_for:
-        await first_client.wait()
-    if launch.board is None or boot_plan is None:
-        return None
-    return await trio.to_thread.run_sync(Microvm, launch.board, boot_plan, port)
-
-
-async def _run_board(board: Microvm, supervisor: Supervisor, console: Console) -> None:
+async def _run_board(
+    board: Microvm, launch: Launch, settled: trio.Event, supervisor: Supervisor, console: Console
+) -> None:
     try:
-        await MachineTree(board, supervisor).run([console.serve])
+        board.add_console(console.port)
+        if launch.wait_for:
+            settled.set()
+            for first_client in launch.wait_for:
+                await first_client.wait()
+        await MachineTree(board, supervisor).run([console.serve], settled)
     finally:
         board.close()
 

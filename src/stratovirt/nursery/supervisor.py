@@ -172,6 +172,11 @@ class Supervisor:
         log.error("%s", problem)
         self._end(Ending(Cause.HOST_ERROR, EXIT_REFUSED), problem)
 
+    @property
+    def is_ending(self) -> bool:
+        """Has somebody asked for the end?"""
+        return self._ending is not None
+
     async def until_ended(self) -> Ending:
         """Wait until somebody has asked for the end."""
         await self._ended.wait()

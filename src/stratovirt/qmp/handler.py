@@ -10,11 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stratovirt.machine.control import MachineControl
-from stratovirt.qmp.catalog import NOTHING, Catalog
-from stratovirt.qmp.descriptors import Named, Received
-
 if TYPE_CHECKING:
+    from stratovirt.machine.control import MachineControl
+    from stratovirt.qmp.catalog import Catalog
+    from stratovirt.qmp.descriptors import Named, Received
     from stratovirt.qmp.registry import Registry
 
 
@@ -45,8 +44,8 @@ class Context:
     control: MachineControl
     registry: Registry
     version: str
-    catalog: Catalog = NOTHING
-    named: Named = field(default_factory=Named)
+    catalog: Catalog
+    named: Named
     received: Received | None = None
     human_monitor: Callable[[str], Awaitable[Reply]] | None = None
 

@@ -16,6 +16,7 @@ from stratovirt.machine.control import MachineControl
 from stratovirt.qmp import schemas
 from stratovirt.qmp.catalog import NOTHING, Catalog
 from stratovirt.qmp.commands import HANDLERS
+from stratovirt.qmp.descriptors import Named
 from stratovirt.qmp.dispatcher import Dispatcher
 from stratovirt.qmp.flow import Throttle
 from stratovirt.qmp.handler import Context, Handler, Reply
@@ -51,7 +52,7 @@ class QmpServer:
     ) -> None:
         self.registry = Registry(schemas.load(), handlers)
         self.dispatcher = Dispatcher(
-            Context(control, self.registry, version, catalog, human_monitor=human_monitor)
+            Context(control, self.registry, version, catalog, Named(), human_monitor=human_monitor)
         )
         self._max_clients = max_clients
         self._sessions: dict[Session, trio.CancelScope] = {}
@@ -94,9 +95,6 @@ class QmpServer:
             await self.flushed()
         for scope in self._sessions.values():
             scope.cancel()
-
-    def close_descriptors(self) -> None:
-        """Close the descriptors that clients have named and no command has used."""
         self.dispatcher.context.named.close()
 
     async def _turn_away(self, stream: trio.abc.Stream, name: str) -> None:

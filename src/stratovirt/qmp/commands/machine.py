@@ -44,13 +44,13 @@ async def query_cpus(context: Context, arguments: NoArguments) -> Reply:
     return Reply(
         [
             {
-                "CPU": vcpu.index,
+                "CPU": vcpu.number,
                 "arch": "x86",
-                "current": vcpu.index == 0,
+                "current": vcpu.number == 0,
                 "halted": vcpu.halted,
-                "qom_path": _path(vcpu.index),
+                "qom_path": _path(vcpu.number),
                 "thread_id": vcpu.thread_id,
-                "props": _properties(context.control.info.topology.place(vcpu.index)),
+                "props": _properties(context.control.info.topology.place(vcpu.number)),
             }
             for vcpu in await context.control.vcpus()
         ]
@@ -62,10 +62,10 @@ async def query_cpus_fast(context: Context, arguments: NoArguments) -> Reply:
     return Reply(
         [
             {
-                "cpu-index": vcpu.index,
-                "qom-path": _path(vcpu.index),
+                "cpu-index": vcpu.number,
+                "qom-path": _path(vcpu.number),
                 "thread-id": vcpu.thread_id,
-                "props": _properties(context.control.info.topology.place(vcpu.index)),
+                "props": _properties(context.control.info.topology.place(vcpu.number)),
                 "target": ARCHITECTURE,
             }
             for vcpu in await context.control.vcpus()
