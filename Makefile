@@ -44,6 +44,7 @@ wheel: setup ## a wheel in dist/ that installs without a compiler
 
 docs: setup ## regenerate the pages that come from code
 	$(BIN)/python -m stratovirt.qmp.generate
+	$(BIN)/python -m stratovirt.qmp.reference >docs/qmp.md
 
 .PHONY: apt
 apt: # what the tests use beyond Python; silent when it is all there

@@ -20,15 +20,39 @@ from stratovirt.machine.events import (
     Stopped,
     WasReset,
 )
+from stratovirt.machine.info import ChardevInfo, MachineInfo, Topology, VcpuInfo
+from stratovirt.qmp.catalog import Catalog, MachineType, OptionInfo, Parameter, TypeInfo
 from stratovirt.qmp.flow import Throttle
+from stratovirt.qmp.handler import Reply
 from stratovirt.qmp.server import QmpServer
 from tests.protocol.client import Client
 
 Duplex = trio.abc.HalfCloseableStream
 
+INFO = MachineInfo(
+    name="vm1",
+    uuid="550e8400-e29b-41d4-a716-446655440000",
+    accelerator="kvm",
+    memory=256 << 20,
+    vcpus=4,
+    topology=Topology(sockets=2, cores=2, threads=2),
+    chardevs=(ChardevInfo("serial0", "stdio", in_use=True), ChardevInfo("spare", "null", in_use=False)),
+)
+CATALOG = Catalog(
+    machines=(MachineType("microvm", 254, is_default=True),),
+    options=(OptionInfo("name", (Parameter("guest", "string", "NAME"),)), OptionInfo("kernel")),
+    types=(
+        TypeInfo("accel", "object", abstract=True),
+        TypeInfo("kvm-accel", "accel"),
+        TypeInfo("device", "object", abstract=True),
+        TypeInfo("virtio-rng-device", "device", properties=(Parameter("rng", "string", "ID"),)),
+    ),
+    kvm_present=True,
+)
+
 
 class FakeControl:
-    """A machine that is nothing but its run state.
+    """A machine that is nothing but its run state, and what it says of itself.
 
     :ivar gate: what changes the machine waits here first; open unless a test closes it.
     :ivar quit_asked: set by ``quit``.
@@ -38,11 +62,20 @@ class FakeControl:
         self.state = RunState.RUNNING
         self.crash_reason: str | None = None
         self.events = EventBus()
+        self.info = INFO
+        self.memory: dict[int, int] = {}  # words by address
+        self._turn = trio.Lock()
         self.gate = trio.Event()
         self.gate.set()
         self.quit_asked = trio.Event()
-        self.changing = 0
-        self.most_changing = 0
+
+    async def vcpus(self) -> list[VcpuInfo]:
+        return [VcpuInfo(number, 4_194_304 + number, halted=True) for number in range(self.info.vcpus)]
+
+    def read_memory(self, gpa: int, length: int) -> bytes:
+        if gpa not in self.memory:
+            raise CommandError(f"query-mem-gpa: guest address {gpa:#x} is not in RAM")
+        return self.memory[gpa].to_bytes(length, "little")
 
     async def stop(self) -> None:
         await self._change("stop", RunState.RUNNING, RunState.PAUSED, Stopped())
@@ -60,17 +93,13 @@ class FakeControl:
         self.quit_asked.set()
 
     async def _change(self, command: str, before: RunState, after: RunState, event: Event) -> None:
-        self.changing += 1
-        self.most_changing = max(self.most_changing, self.changing)
-        try:
+        async with self._turn:
             await self.gate.wait()
             await trio.lowlevel.checkpoint()
             if self.state is not before:
                 raise CommandError(f"{command}: the machine is in state {self.state.value}")
             self.state = after
             self.events.publish(event)
-        finally:
-            self.changing -= 1
 
 
 class RecordingStream(trio.abc.HalfCloseableStream):
@@ -125,6 +154,11 @@ class Supervision:
         return (await self.connect(throttle=throttle))[0]
 
 
+async def monitor_line(line: str) -> Reply:
+    """A human monitor that knows one line."""
+    return Reply("VM status: running\r\n" if line == "info status" else f"unknown command: '{line}'\r\n")
+
+
 async def carry_out_quit(control: FakeControl, server: QmpServer) -> None:
     """Two-phase shutdown, as the supervisor does it."""
     await control.quit_asked.wait()
@@ -137,7 +171,8 @@ async def carry_out_quit(control: FakeControl, server: QmpServer) -> None:
 async def supervised(**options: int) -> AsyncIterator[Supervision]:
     """A server for a fake machine; every session is cancelled at the end."""
     control = FakeControl()
-    server = QmpServer(control, **options)  # type: ignore[arg-type]
+    server = QmpServer(control, catalog=CATALOG, human_monitor=monitor_line, **options)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         yield Supervision(nursery, server, control)
+        await server.close(0)
         nursery.cancel_scope.cancel()

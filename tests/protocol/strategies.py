@@ -8,8 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from stratovirt.qmp import schemas
 from stratovirt.qmp.protocol.decoding import INTEGER_MAX, INTEGER_MIN
-from stratovirt.qmp.schemas import Schema
+from stratovirt.qmp.schemas import Schema, type_names
+
+CONTRACT = schemas.load()
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 scalars = st.one_of(
@@ -65,11 +68,12 @@ def cuts(draw: st.DrawFn, stream: bytes) -> list[bytes]:
 
 def accepted(schema: Schema) -> st.SearchStrategy[Any]:
     """Values that a schema of our dialect accepts."""
+    schema = CONTRACT.resolve(schema)
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if "const" in schema:
         return st.just(schema["const"])
-    return _OF_TYPE[schema["type"]](schema)
+    return st.one_of(*(_OF_TYPE[kind](schema) for kind in type_names(schema)))
 
 
 def _objects(schema: Schema) -> st.SearchStrategy[Any]:
@@ -91,41 +95,70 @@ _OF_TYPE: dict[str, Callable[[Schema], st.SearchStrategy[Any]]] = {
     "string": lambda schema: texts.filter(lambda text: len(text) >= schema.get("minLength", 0)),
 }
 
-WRONG_TYPES: dict[str, list[Any]] = {
-    "array": [{}, "x", 1, True, None],
-    "boolean": [0, "true", None, []],
-    "integer": [1.0, 1.5, "1", True, None, []],
-    "object": [[], "x", 1, None],
-    "string": [1, 1.5, True, None, [], {}],
+LOOKALIKES: list[Any] = [{}, [], "x", "1", "true", 0, 1, 1.0, 1.5, True, None]
+"""Values that a careless check would take for one of another type."""
+
+_IS = {
+    "array": lambda value: type(value) is list,
+    "boolean": lambda value: type(value) is bool,
+    "integer": lambda value: type(value) is int,
+    "object": lambda value: type(value) is dict,
+    "string": lambda value: type(value) is str,
 }
-"""For each type, values that a careless check would let through."""
 
 
 @st.composite
 def refused(draw: st.DrawFn, schema: Schema) -> tuple[dict[str, Any], str]:
-    """Arguments with one thing wrong, and the name of the argument that is wrong."""
+    """Arguments with one thing wrong, however deep, and the name of the argument that is wrong."""
     arguments = draw(accepted(schema))
-    kinds = ["extra"]
-    kinds += ["missing"] * bool(schema.get("required"))
-    kinds += ["type"] * bool(schema["properties"])
-    ranged = [name for name, member in schema["properties"].items() if member.keys() & {"minimum", "maximum"}]
-    kinds += ["range"] * bool(ranged)
-    match draw(st.sampled_from(kinds)):
-        case "missing":
-            name = draw(st.sampled_from(schema["required"]))
-            del arguments[name]
-        case "type":
-            name = draw(st.sampled_from(sorted(schema["properties"])))
-            arguments[name] = draw(st.sampled_from(WRONG_TYPES[schema["properties"][name]["type"]]))
-        case "range":
-            name = draw(st.sampled_from(ranged))
-            member = schema["properties"][name]
-            beyond = [member["minimum"] - 1] if "minimum" in member else []
-            beyond += [member["maximum"] + 1] if "maximum" in member else []
-            arguments[name] = draw(st.sampled_from(beyond))
-        case _:
-            name = draw(
-                st.from_regex(r"[a-z]{1,8}", fullmatch=True).filter(lambda n: n not in schema["properties"])
-            )
-            arguments[name] = draw(values)
-    return arguments, name
+    return arguments, _spoil(draw, schema, arguments)
+
+
+def _spoil(draw: st.DrawFn, schema: Schema, arguments: dict[str, Any]) -> str:
+    """Do one wrong to ``arguments``; the path of what is wrong."""
+    members = {name: CONTRACT.resolve(member) for name, member in schema["properties"].items()}
+    objects = [name for name, member in members.items() if member["type"] == "object"]
+    places = {
+        "missing": schema.get("required", []),
+        "type": sorted(members),
+        "value": [name for name, member in members.items() if member.keys() & BOUNDS],
+        "within": [name for name in objects if name in arguments],
+    }
+    fault = draw(st.sampled_from(["extra", *(kind for kind, names in places.items() if names)]))
+    if fault == "extra":
+        name = draw(st.from_regex(r"[a-z]{1,8}", fullmatch=True).filter(lambda word: word not in members))
+        arguments[name] = draw(scalars)
+        return name
+    name = draw(st.sampled_from(places[fault]))
+    member = members[name]
+    if fault == "within":
+        return f"{name}.{_spoil(draw, member, arguments[name])}"
+    if fault == "missing":
+        del arguments[name]
+    elif fault == "type":
+        arguments[name] = draw(st.sampled_from(_wrong_types(member)))
+    else:
+        arguments[name] = draw(st.sampled_from(_wrong_values(member)))
+    return name
+
+
+BOUNDS = {"minimum", "maximum", "minLength", "enum"}
+
+
+def _wrong_types(schema: Schema) -> list[Any]:
+    kinds = type_names(schema)
+    return [value for value in LOOKALIKES if not any(_IS[kind](value) for kind in kinds)]
+
+
+def _wrong_values(schema: Schema) -> list[Any]:
+    """Of the right type, and beyond a bound."""
+    wrong: list[Any] = []
+    if "minimum" in schema:
+        wrong.append(schema["minimum"] - 1)
+    if "maximum" in schema:
+        wrong.append(schema["maximum"] + 1)
+    if "minLength" in schema:
+        wrong.append("x" * (schema["minLength"] - 1))
+    if "enum" in schema:
+        wrong += ["", "nothing like it"]
+    return wrong

@@ -118,15 +118,6 @@ class TestOrder:
             assert "return" in await other.execute("quit")
             assert here.control.quit_asked.is_set()
 
-    async def test_commands_that_change_the_machine_take_turns_over_all_clients(self) -> None:
-        async with supervised() as here:
-            clients = [await here.client() for _ in range(5)]
-            for client in clients:
-                await client.ask("system_reset")
-            for client in clients:
-                assert "return" in await client.answer()
-            assert here.control.most_changing == 1
-
     async def test_a_long_pipeline_is_answered_in_order_with_its_ids(
         self, autojump_clock: trio.abc.Clock
     ) -> None:
@@ -209,6 +200,23 @@ class TestTrouble:
                 await client.stream.aclose()
             await trio.testing.wait_all_tasks_blocked()
             assert here.server.statistics() == []
+
+    async def test_a_packet_that_comes_while_the_writer_hangs_up_is_dropped(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Vanished(RecordingStream):
+            async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+                raise trio.BrokenResourceError
+
+            async def receive_some(self, max_bytes: int | None = None) -> bytes:
+                await trio.testing.wait_all_tasks_blocked()
+                return b'{"execute":"stop"}'
+
+        async with supervised() as here:
+            await here.server.serve_client(Vanished(trio.testing.memory_stream_pair()[1]))
+            assert here.server.statistics() == []
+            assert here.control.state is RunState.RUNNING
+        assert caplog.text == ""
 
     async def test_a_session_that_fails_takes_no_other_with_it(
         self, caplog: pytest.LogCaptureFixture

@@ -18,11 +18,18 @@ _HEAD = """\
 
 Generated from [schemas/](../schemas) by `make docs`; do not edit.
 
-A client connects to a `-qmp` socket, or to a `-mon` on a character device, reads the greeting, and sends commands as JSON objects with
-the keys `execute`, `arguments` and `id`. Each gets one answer in order, with its `id`: a `return` or an `error`. Events come in between.
-An argument that a command does not know, or a value that it does not allow, is a `GenericError` that names it; a command that is not below
-is `CommandNotFound`. A client may send 100 commands per second; more are delayed, or refused with `-qmp …,throttle=reject`.
+A client connects to a `-qmp` socket, or to a `-mon` on a character device, reads the greeting, and sends
+commands as JSON objects with the keys `execute`, `arguments` and `id`. Each gets one answer, in order and with
+its `id`: a `return` or an `error`. Events come in between.
+
+An argument that a command does not know, or a value that it does not allow, is a `GenericError` that names it;
+a command that is not below is `CommandNotFound`. A client may send 100 commands per second: more are delayed,
+or refused with `-qmp …,throttle=reject`.
 """
+
+
+_ARROWS = {"client": "<-", "server": "->"}
+"""The manual's notation: what the client sends goes left."""
 
 
 def page() -> str:
@@ -105,7 +112,6 @@ def _range(schema: Schema) -> str:
 
 
 def _example(example: dict[str, Any]) -> list[str]:
-    """In the manual's notation: ``<-`` is what the client sends."""
     source = "Example of StratoVirt's manual." if "source" in example else "Example."
     lines = [f"{source} {example['note']}" if "note" in example else source, "", "```json"]
     for step in example["transcript"]:

@@ -127,6 +127,8 @@ class Session:
             except GONE:
                 await self._hang_up()
                 return
+            if self._hung_up:  # by the writer, while this packet was on its way
+                return
             self._input_ended = not packet
             for request in self._connection.receive(packet):
                 await self._answer(request)
@@ -197,7 +199,11 @@ class Session:
 
     @property
     def _lost(self) -> bool:
-        return self._connection.state is State.CLOSED and self._connection.owed > 0
+        return self._hung_up and self._connection.owed > 0
+
+    @property
+    def _hung_up(self) -> bool:
+        return self._connection.state is State.CLOSED
 
     async def _hang_up(self) -> None:
         """The client is gone, or as good as gone."""
