@@ -67,6 +67,11 @@ def interleave(sides: Sequence[Side], runs: int, marker: bytes, timeout: float) 
     return results
 
 
+def _environment() -> dict[str, str]:
+    """Ours, but Python may keep bytecode: an installed package has it, a working tree from its first run on."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def time_until(marker: bytes, command: Sequence[str], timeout: float) -> float | str:
     """Seconds from exec of ``command`` until it prints ``marker``, or what went wrong.
 
@@ -74,7 +79,7 @@ def time_until(marker: bytes, command: Sequence[str], timeout: float) -> float |
     """
     start = time.monotonic()
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment()
     ) as process:
         assert process.stdout is not None
         try:
