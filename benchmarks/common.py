@@ -68,7 +68,7 @@ def interleave(sides: Sequence[Side], runs: int, marker: bytes, timeout: float) 
 
 
 def _environment() -> dict[str, str]:
-    """Ours, but Python may keep bytecode: an installed package has it, a working tree from its first run on."""
+    """Ours, but Python may keep bytecode: an installed package has it, a working tree after its first run."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
