@@ -45,7 +45,11 @@ def test_a_guest_that_does_not_boot_shows_how_far_it_came(tmp_path: Path) -> Non
 def test_without_pytest_trio_a_test_is_told_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/pytest_trio.py").write_text("raise ImportError\n")
-    hide = "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n, *a: n != 'pytest_trio' and find(n, *a)\n"
+    hide = (
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *more: name != 'pytest_trio' and find(name, *more)\n"
+    )
     (tmp_path / "site/sitecustomize.py").write_text(hide)
     run = run_pytest(tmp_path, "def test(vm): ...\n", "-p", "no:trio")
     assert run.returncode != 0

@@ -2,9 +2,10 @@
 
 Lives here: ``plugin`` (what pytest loads: fixtures and failure reports), ``options`` and ``vm`` (which guest,
 and the guest), ``console`` and ``shell`` (its serial line, and commands and files over it), ``process`` (the
-program under test) and ``recorded`` (a QMP client with a transcript). These see StratoVirt as any user
-does: its command line, its sockets, ``client`` and ``tools``; nothing in the VMM imports them. The names
-below are loaded at their first use, because pytest loads the plugin in runs that boot nothing.
+program under test), ``recorded`` (a QMP client with a transcript) and ``conformance`` (the checks of
+``check_qmp_server``). These see StratoVirt as any user does: its command line, its sockets, ``client`` and
+``tools``; nothing in the VMM imports them. The names below are loaded at their first use, because pytest
+loads the plugin in runs that boot nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stratovirt.testing.conformance import QEMU, STRATOVIRT, Dialect, NotConforming, check_qmp_server
     from stratovirt.testing.console import GuestConsole
     from stratovirt.testing.options import VmOptions
     from stratovirt.testing.process import VmProcess, open_socket, started
@@ -21,26 +23,36 @@ if TYPE_CHECKING:
     from stratovirt.testing.vm import Vm, launched
 
 __all__ = [
+    "QEMU",
+    "STRATOVIRT",
+    "Dialect",
     "GuestConsole",
     "GuestError",
+    "NotConforming",
     "RecordedQmp",
     "Result",
     "Vm",
     "VmOptions",
     "VmProcess",
+    "check_qmp_server",
     "launched",
     "open_socket",
     "started",
 ]
 
 _HOMES = {
+    "QEMU": "conformance",
+    "STRATOVIRT": "conformance",
+    "Dialect": "conformance",
     "GuestConsole": "console",
     "GuestError": "shell",
+    "NotConforming": "conformance",
     "RecordedQmp": "recorded",
     "Result": "shell",
     "Vm": "vm",
     "VmOptions": "options",
     "VmProcess": "process",
+    "check_qmp_server": "conformance",
     "launched": "vm",
     "open_socket": "process",
     "started": "process",
