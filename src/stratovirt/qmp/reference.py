@@ -19,12 +19,12 @@ _HEAD = """\
 Generated from [schemas/](../schemas) by `make docs`; do not edit.
 
 A client connects to a `-qmp` socket, or to a `-mon` on a character device, reads the greeting, and sends
-commands as JSON objects with the keys `execute`, `arguments` and `id`. Each gets one answer, in order and with
-its `id`: a `return` or an `error`. Events come in between.
+commands as JSON objects with the keys `execute`, `arguments` and `id`. Each gets one answer, in order and
+with its `id`: a `return` or an `error`. Events come in between.
 
-An argument that a command does not know, or a value that it does not allow, is a `GenericError` that names it;
-a command that is not below is `CommandNotFound`. A client may send 100 commands per second: more are delayed,
-or refused with `-qmp …,throttle=reject`.
+An argument that a command does not know, or a value that it does not allow, is a `GenericError` that names
+it; a command that is not below is `CommandNotFound`. A client may send 100 commands per second: more are
+delayed, or refused with `-qmp …,throttle=reject`.
 """
 
 
