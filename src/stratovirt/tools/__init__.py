@@ -1,9 +1,9 @@
 """Command line tools that go with the VMM but are no part of it.
 
-``stratovirt-guest`` lives here: it fetches kernels and builds initramfs images. These modules know the
-exception tree of the package and nothing else of it; nothing in the VMM imports them. They use the standard
-library (zstandard for modules that are packed so) and, for package archives, ``apt-get`` and ``dpkg-deb``;
-none needs root.
+``stratovirt-qmp`` lives in ``qmp``: a shell, which stands on the blocking QMP client. ``stratovirt-guest``
+lives here: it fetches kernels and builds initramfs images. Its modules know the exception tree of the
+package and nothing else of it; nothing in the VMM imports them. They use the standard library (zstandard
+for modules that are packed so) and, for package archives, ``apt-get`` and ``dpkg-deb``; none needs root.
 
 ========== ==========================================================================
 guest      the console script: arguments in, a path on stdout, one line per error
