@@ -137,6 +137,7 @@ def test_a_dot_that_belongs_to_a_name_stays_in_it() -> None:
         ("blockdev-add driver=n", ["driver=null"]),
         ("blockdev-add cache.d", ["cache.direct="]),
         ("blockdev-add cache.direct=t", ["cache.direct=true"]),
+        ("blockdev-add where.", ["where.direct="]),
         ("blockdev-add nothing.d", []),
         ("unknown-command x", []),
     ],
@@ -161,6 +162,23 @@ def test_completion_offers_what_the_schema_has(typed: str, candidates: list[str]
 )
 def test_types_are_described_for_people(type: str, words: str) -> None:
     assert VOCABULARY.describe(type) == words
+
+
+def test_usage_names_what_lies_within_objects() -> None:
+    assert VOCABULARY.usage("blockdev-add") == [
+        "driver=file|null",
+        "[cache.direct=boolean]",
+        "[tags=[string, …]]",
+        "[where=string or object]",
+        "[throttling.iops-total=int]",
+        "[filename=string]",
+    ]
+
+
+def test_usage_of_a_type_within_itself_ends() -> None:
+    tree = {"name": "tree", "meta-type": "object", "members": [{"name": "left", "type": "tree"}]}
+    plant = {"name": "plant", "meta-type": "command", "arg-type": "tree", "ret-type": "tree"}
+    assert Vocabulary([tree, plant]).usage("plant") == ["left.left=object"]
 
 
 def test_names_of_commands_are_enough() -> None:

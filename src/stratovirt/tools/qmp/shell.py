@@ -71,11 +71,7 @@ class Shell:
     def _help_on(self, command: str) -> str:
         if command not in self.vocabulary.commands:
             raise syntax.Mistyped(f"the server has no command {command!r}")
-        usage = [command]
-        for member in self.vocabulary.arguments(command):
-            text = f"{member.name}={self.vocabulary.describe(member.type)}"
-            usage.append(f"[{text}]" if member.optional else text)
-        return "\n  ".join(usage)
+        return "\n  ".join([command, *self.vocabulary.usage(command)])
 
 
 def _width() -> int:

@@ -60,7 +60,7 @@ class WordCompleter(Completer):
 
     def _open(self, member: Member) -> str:
         """A name and what follows it: a member's name, or a value."""
-        return member.name + ("." if self._vocabulary.members(member.type) else "=")
+        return member.name + ("." if self._vocabulary.is_object(member.type) else "=")
 
 
 def interact(client: QmpClient, shell: Shell) -> int:

@@ -6,7 +6,7 @@ at most, and completion and help have as much less to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +52,10 @@ class Vocabulary:
         return self.members(info["arg-type"]) if info.get("meta-type") == "command" else []
 
     def members(self, type: str) -> list[Member]:
-        """Members of an object, those of all its variants among them; of another type none."""
+        """Members of an object or of an alternate that may be one, those of all variants among them."""
         info = self._types.get(type, {})
+        if info.get("meta-type") == "alternate":
+            return [member for choice in info["members"] for member in self.members(choice["type"])]
         if info.get("meta-type") != "object":
             return []
         own = [Member(m["name"], m["type"], "default" in m) for m in info["members"]]
@@ -63,6 +65,14 @@ class Vocabulary:
             own += [Member(member.name, member.type, True) for member in new]
             names |= {member.name for member in new}
         return own
+
+    def usage(self, command: str) -> list[str]:
+        """Each argument as it is typed, with its type; those that may be left out in brackets."""
+        return list(self._usage(self.arguments(command), "", False, frozenset()))
+
+    def is_object(self, type: str) -> bool:
+        """Is a value of this type always an object?"""
+        return self._types.get(type, {}).get("meta-type") == "object"
 
     def member(self, command: str, path: str) -> Member | None:
         """The argument, or the member of one, at a dotted path."""
@@ -96,6 +106,18 @@ class Vocabulary:
             case "alternate":
                 return " or ".join(self.describe(member["type"]) for member in info["members"])
         return "object"
+
+    def _usage(
+        self, members: Iterable[Member], prefix: str, optional: bool, above: frozenset[str]
+    ) -> Iterator[str]:
+        for member in members:
+            name, can_miss = prefix + member.name, optional or member.optional
+            if self.is_object(member.type) and member.type not in above:
+                inner = self.members(member.type)
+                yield from self._usage(inner, f"{name}.", can_miss, above | {member.type})
+            else:
+                text = f"{name}={self.describe(member.type)}"
+                yield f"[{text}]" if can_miss else text
 
 
 def _command_names(client: QmpClient) -> list[str]:
