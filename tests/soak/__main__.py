@@ -37,16 +37,24 @@ def _run(campaign: Campaign, passed: dict[str, int]) -> bool:
     """Run the rounds that have not passed yet; a failure ends the campaign."""
     start = time.monotonic()
     for number in range(passed.get(campaign.name, 0), campaign.rounds):
-        with tempfile.TemporaryDirectory(prefix="stratovirt-soak-") as directory:
-            try:
-                trio.run(campaign.check, number, Path(directory))
-            except* FAILURES as failure:
-                _log(f"{campaign.name}: FAILED in round {number}: {failure.exceptions}")
-                return False
+        if not _passes(campaign, number):
+            return False
         passed[campaign.name] = number + 1
         PASSED.write_text(json.dumps(passed))
     _log(f"{campaign.name}: {campaign.rounds} of {campaign.rounds} passed ({time.monotonic() - start:.0f} s)")
     return True
+
+
+def _passes(campaign: Campaign, number: int) -> bool:
+    """Run one round and log its failure."""
+    passes = True
+    with tempfile.TemporaryDirectory(prefix="stratovirt-soak-") as directory:
+        try:
+            trio.run(campaign.check, number, Path(directory))
+        except* FAILURES as failure:
+            _log(f"{campaign.name}: FAILED in round {number}: {failure.exceptions}")
+            passes = False
+    return passes
 
 
 def _log(line: str) -> None:
