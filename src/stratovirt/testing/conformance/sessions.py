@@ -50,6 +50,8 @@ async def after_a_half_close_all_is_answered_and_the_connection_ends(server: Ser
 
 
 async def a_client_may_vanish_at_any_moment(server: Server) -> None:
+    if not server.dialect.many_clients:
+        return  # the next client is turned away until it is noticed
     pipeline = b'{"execute":"query-status"}' * PIPELINE
     for sent in (b"", b"{", b'{"execute":"query-st', b"garbage", pipeline, pipeline[:-1]):
         async with server.raw() as wire:

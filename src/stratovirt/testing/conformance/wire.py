@@ -119,10 +119,15 @@ class Server:
 
     @asynccontextmanager
     async def raw(self) -> AsyncIterator[Wire]:
-        """A fresh connection of which nothing has been read; closed without ado at the end of the block."""
+        """A fresh connection of which nothing has been read; closed without ado at the end of the block.
+
+        A server of one client at a time gets the time to part with it: QEMU turns the next away before.
+        """
         stream = await self._connect()
         try:
             yield Wire(stream, self.dialect)
+            if not self.dialect.many_clients:
+                await _part(stream)
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -137,11 +142,17 @@ class Server:
     async def resume(self) -> None:
         """After a check that failed, perhaps while the machine was paused: the next wants it running."""
         async with self.raw() as wire:
-            with trio.move_on_after(PATIENCE), suppress(trio.BrokenResourceError):
+            with suppress(trio.BrokenResourceError):
                 await wire.send(b'{"execute":"qmp_capabilities"}{"execute":"cont"}')
-                await wire.stream.send_eof()
-                while await wire.stream.receive_some(CHUNK):
-                    pass
+            await _part(wire.stream)
+
+
+async def _part(stream: trio.abc.HalfCloseableStream) -> None:
+    """Say that nothing more comes, and wait until the server has closed its end, too."""
+    with trio.move_on_after(PATIENCE), suppress(trio.BrokenResourceError):
+        await stream.send_eof()
+        while await stream.receive_some(CHUNK):
+            pass
 
 
 def check_envelope(line: bytes, dialect: Dialect) -> Message:
