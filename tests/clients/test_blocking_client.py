@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -109,7 +110,7 @@ async def test_a_request_that_times_out_half_sent_is_sent_to_its_end() -> None:
 
     def use(client: QmpClient) -> None:
         with pytest.raises(QmpTimeout):
-            client.execute("big", filler="x" * 4_000_000, timeout=0.2)
+            client.execute("big", filler="x" * 500_000, timeout=0.5)  # more than the socket holds
         with pytest.raises(QmpTimeout):
             client.execute("never sent", timeout=0.05)
         trio.from_thread.run_sync(timed_out.set, trio_token=token)
@@ -117,6 +118,18 @@ async def test_a_request_that_times_out_half_sent_is_sent_to_its_end() -> None:
 
     await against(play, use)
     assert commands == ["big", "cont"]
+
+
+async def test_a_command_to_a_server_that_has_gone_says_so() -> None:
+    async def play(server: Player) -> None:
+        await server.welcome()
+
+    def use(client: QmpClient) -> None:
+        assert select.select([client], [], [], PATIENCE)[0] == [client]  # the end is there to be read
+        with pytest.raises(QmpDisconnected, match="the server has closed the connection"):
+            client.execute("stop", timeout=PATIENCE)
+
+    await against(play, use)
 
 
 async def test_events_are_heard_while_a_command_waits() -> None:
