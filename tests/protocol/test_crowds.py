@@ -18,8 +18,8 @@ from tests.protocol.sockets import connected, listening
 CLIENTS = 200
 COMMANDS = 50
 WARM_UP = 100
-CYCLES = 1_000
-"""Of connecting and vanishing; 10,000 in ``make soak``."""
+CYCLES = 10_000
+"""Of connecting and vanishing."""
 BLOCKS_PER_CYCLE = 1
 """Fewer than any object that a session could leave behind would make."""
 

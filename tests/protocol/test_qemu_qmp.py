@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ async def visit(path: Path) -> dict[str, Any]:
         seen["class"] = refusal.value.error_class
         await client.execute("quit")
         seen["last"] = (await listener.get())["event"]
-    await client.disconnect()
+    with suppress(EOFError):  # the server has hung up, now or in a moment
+        await client.disconnect()
     return seen
 
 
@@ -79,15 +81,13 @@ async def test_its_way_of_sending_descriptors_works(tmp_path: Path) -> None:
 SHELL_LINES = """\
 query-status
 stop
-blockdev-add node-name=drive-0 file='{"driver":"file","filename":"/disk"}'
+blockdev-add node-name=drive-0 file={"driver":"file","filename":"/disk"}
 query-stats
-quit
 """
 
 
 async def test_its_shell_works_unmodified(tmp_path: Path) -> None:
     async with listening(tmp_path / "qmp") as here:
-        here.nursery.start_soon(carry_out_quit, here.control, here.server)
         command = [sys.executable, "-m", "qemu.qmp.qmp_shell", str(tmp_path / "qmp")]
         environment = {**os.environ, "HOME": str(tmp_path)}  # where its history goes
         with trio.fail_after(SECONDS):
@@ -100,4 +100,3 @@ async def test_its_shell_works_unmodified(tmp_path: Path) -> None:
     assert "blockdev-add: not built yet" in said, said
     assert "CommandNotFound" in said
     assert here.control.state is RunState.PAUSED
-    assert here.control.quit_asked.is_set()

@@ -202,7 +202,7 @@ class TestTrouble:
             assert here.server.statistics() == []
 
     async def test_a_packet_that_comes_while_the_writer_hangs_up_is_dropped(
-        self, caplog: pytest.LogCaptureFixture
+        self, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         class Vanished(RecordingStream):
             async def send_all(self, data: bytes | bytearray | memoryview) -> None:
