@@ -20,12 +20,12 @@ from pathlib import Path
 
 import trio
 
+from stratovirt.testing import GuestConsole
 from stratovirt.tools.guest import publish
 from stratovirt.tools.initramfs import build, find_busybox
 from stratovirt.tools.kernels import Kernel
 from tests import guests
 from tests.soak import checks
-from tests.system.console import Console
 
 INIT = Path(__file__).parent / "outer-init"
 MODULES = ("virtio_pci", "9p", "9pnet_virtio", "overlay", "kvm_amd")
@@ -77,7 +77,7 @@ async def passes(name: str, number: int, _directory: Path) -> None:
 
 
 @asynccontextmanager
-async def _outer_guest(name: str, number: int) -> AsyncIterator[Console]:
+async def _outer_guest(name: str, number: int) -> AsyncIterator[GuestConsole]:
     """Its serial port, which can only be listened to; the guest is gone at the end of the block."""
     words = f'check="{name}" round={number} python={sys.executable} project={guests.PROJECT}'
     kernel = guests.generic_kernel()
@@ -89,7 +89,7 @@ async def _outer_guest(name: str, number: int) -> AsyncIterator[Console]:
     assert process.stdout is not None
     try:
         async with process.stdout:
-            yield Console(process.stdout)
+            yield GuestConsole(process.stdout)
     finally:
         process.kill()
         with trio.CancelScope(shield=True):

@@ -9,8 +9,8 @@ from typing import Any
 
 import trio
 
+from stratovirt.testing import open_socket
 from tests.protocol.client import Client
-from tests.system.sockets import open_socket
 
 REPLY_SECONDS = 30
 EVENT_SECONDS = 60

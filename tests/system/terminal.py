@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from tests.system.console import Console
+from stratovirt.testing import GuestConsole
 from tests.system.vm import END_SECONDS, command
 
 
@@ -18,7 +18,7 @@ class Person:
     """At the terminal's keyboard, with the screen in ``screen``."""
 
     def __init__(self, keyboard: trio.abc.Stream, process: trio.Process) -> None:
-        self.screen = Console(keyboard)
+        self.screen = GuestConsole(keyboard)
         self._keyboard = keyboard
         self._process = process
 

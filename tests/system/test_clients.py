@@ -8,8 +8,8 @@ from pathlib import Path
 
 import trio
 
+from stratovirt.testing import open_socket
 from tests.system.qmp import Qmp
-from tests.system.sockets import open_socket
 from tests.system.vm import started
 
 CLIENTS_PER_MONITOR = 8

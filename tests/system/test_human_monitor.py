@@ -7,8 +7,7 @@ from pathlib import Path
 
 import trio
 
-from tests.system.console import Console
-from tests.system.sockets import open_socket
+from stratovirt.testing import GuestConsole, open_socket
 from tests.system.terminal import at_terminal
 from tests.system.vm import END_SECONDS, command, started
 
@@ -119,7 +118,7 @@ async def test_a_line_piped_into_the_socket_is_answered_before_the_end(tmp_path:
         async with stream:
             await stream.send_all(b"info status\n")
             await stream.send_eof()
-            console = Console(stream)
+            console = GuestConsole(stream)
             await console.expect(b"VM status: running\r\n" + PROMPT)
             with trio.fail_after(END_SECONDS):
                 assert await stream.receive_some() == b""

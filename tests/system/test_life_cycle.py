@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.console import Console
+from stratovirt.testing import GuestConsole
 from tests.system.qmp import QmpError
 from tests.system.vm import Vm, started
 
 Options = Callable[..., list[str]]
 
 
-async def next_tick(console: Console) -> float:
+async def next_tick(console: GuestConsole) -> float:
     """The guest's uptime, in seconds, as it prints it next."""
     await console.expect(b"TICK ")
     return float(await console.expect(b"\n"))

@@ -1,4 +1,4 @@
-"""A stratovirt process under test: started as its user would, driven over its sockets.
+"""A stratovirt process under test: that of ``stratovirt.testing``, with a QMP client that trusts nothing.
 
 Every wait has an absolute deadline, and every QMP reply and event is validated against schemas/ by the
 client.
@@ -6,70 +6,34 @@ client.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import trio
-
-from tests.system.console import Console
+from stratovirt.testing import GuestConsole, VmProcess
+from stratovirt.testing import started as process_started
+from stratovirt.testing.options import sockets
+from stratovirt.testing.process import COMMAND, END_SECONDS
 from tests.system.qmp import Qmp, connected
-from tests.system.sockets import open_socket
 
-END_SECONDS = 30
-PROMPT = b"guest# "
-"""Of the test guest's shell."""
+__all__ = ["END_SECONDS", "Vm", "command", "guest_options", "started"]
 
 
-class Vm:
+class Vm(VmProcess):
     """One running process."""
 
-    def __init__(self, process: trio.Process, directory: Path) -> None:
-        self.process = process
-        self.directory = directory
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @asynccontextmanager
-    async def qmp(self, name: str = "qmp") -> AsyncIterator[Qmp]:
+    def qmp(self, name: str = "qmp") -> AbstractAsyncContextManager[Qmp]:
         """A client on the monitor socket ``name``, after its greeting."""
-        async with connected(self.directory / f"{name}.sock") as client:
-            yield client
+        return connected(self.directory / f"{name}.sock")
 
-    @asynccontextmanager
-    async def console(self, name: str = "console") -> AsyncIterator[Console]:
+    def console(self, name: str = "console") -> AbstractAsyncContextManager[GuestConsole]:
         """The serial line; what was printed before comes first."""
-        stream = await open_socket(self.directory / f"{name}.sock")
-        async with stream:
-            yield Console(stream)
-
-    async def exit_code(self, seconds: float = END_SECONDS) -> int:
-        """Wait for the process's own end."""
-        with trio.fail_after(seconds):
-            return await self.process.wait()
-
-    def threads(self) -> list[str]:
-        """Names of the process's threads."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sorted((task / "comm").read_text().strip() for task in tasks)
+        return self.serial(name)
 
 
 def command(*arguments: str) -> list[str]:
     """argv of ``stratovirt`` with ``arguments``."""
-    return [sys.executable, "-m", "stratovirt", *arguments]
-
-
-def sockets(directory: Path, *, monitors: Sequence[str] = ("qmp",)) -> list[str]:
-    """Options for a console socket and ``monitors`` in ``directory``."""
-    options = ["-chardev", f"socket,id=console,path={directory}/console.sock,server,nowait"]
-    options += ["-serial", "chardev:console"]
-    for name in monitors:
-        options += ["-qmp", f"unix:{directory}/{name}.sock,server,nowait"]
-    return options
+    return [*COMMAND, *arguments]
 
 
 def guest_options(
@@ -93,22 +57,6 @@ def guest_options(
 
 @asynccontextmanager
 async def started(*arguments: str, directory: Path) -> AsyncIterator[Vm]:
-    """A process with ``arguments``; killed at the end of the block if it still lives.
-
-    Its stderr goes to ``stderr.txt`` in ``directory``; the block's end fails when a traceback is in it.
-    """
-    log = directory / "stderr.txt"
-    async with AsyncExitStack() as stack:
-        with log.open("wb") as stderr:
-            process = await trio.lowlevel.open_process(
-                command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
-            )
-        stack.push_async_callback(_end, process)
-        yield Vm(process, directory)
-
-
-async def _end(process: trio.Process) -> None:
-    if process.returncode is None:
-        process.kill()
-    with trio.CancelScope(shield=True):
-        await process.wait()
+    """A process with ``arguments``; killed at the end of the block if it still lives."""
+    async with process_started(*arguments, directory=directory) as process:
+        yield Vm(process.process, directory)

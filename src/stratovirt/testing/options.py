@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class VmOptions:
         ]
 
 
-def sockets(directory: Path, *, monitors: tuple[str, ...] = ("qmp",)) -> list[str]:
+def sockets(directory: Path, *, monitors: Sequence[str] = ("qmp",)) -> list[str]:
     """Options for a console socket and ``monitors`` in ``directory``."""
     options = ["-chardev", f"socket,id=console,path={directory}/console.sock,server,nowait"]
     options += ["-serial", "chardev:console"]
