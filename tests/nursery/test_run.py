@@ -61,6 +61,7 @@ async def running(
     code: bytes,
     console: Chardev | None = None,
     *,
+    shared: bool = False,
     reboot: bool = True,
     shutdown: bool = True,
 ) -> AsyncIterator[Running]:
@@ -74,6 +75,7 @@ async def running(
     launch = Launch(
         take_board=lambda: build(request),
         console=console,
+        console_shared=shared,
         monitors=[Monitor(socket, Throttle.DELAY)],
         wait_for=[],
         ready=lambda: None,
