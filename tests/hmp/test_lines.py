@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -263,3 +265,10 @@ async def test_any_line_has_an_answer_and_nothing_is_raised(line: str) -> None:
     answer = await text(interpreter, line)
     assert all(char.isprintable() or char == "\n" for char in answer)
     assert isinstance(interpreter.complete(line), list)
+
+
+async def test_the_manual_lists_what_help_prints() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
+    interpreter, _ = real()
+    for line in ("help", "info"):
+        assert f"```\n{await text(interpreter, line)}```\n" in manual
