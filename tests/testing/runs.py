@@ -49,9 +49,7 @@ def section(report: str, title: str) -> list[str]:
     return [line for line in found[1].splitlines() if line] if found else []
 
 
-def example() -> str:
-    """The first Python example of docs/testing.md."""
+def examples() -> list[str]:
+    """The Python examples of docs/testing.md."""
     page = (PROJECT / "docs/testing.md").read_text()
-    found = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1]
+    return re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)

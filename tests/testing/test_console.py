@@ -68,6 +68,12 @@ async def test_typing_sends_a_line_and_control_characters_as_they_are() -> None:
     assert bytes(await far.receive_some()) == "echo é\n\x03".encode()
 
 
+async def test_a_log_does_not_steer_the_terminal_that_shows_it() -> None:
+    console = console_over(b"guest# \x1b[6n\x1b[1;31mred\x1b[0m\x07 caf\xc3\xa9\ttab\r\nnext \xff\x9b")
+    await console.drain()
+    assert console.log() == console.tail() == "guest# red café\ttab\nnext \ufffd\ufffd"
+
+
 words = st.lists(st.binary(max_size=30).map(lambda data: data.translate(None, b"\r\n[")), min_size=1)
 bursts = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 99999), st.text("ab [:.]1", max_size=9)))
 

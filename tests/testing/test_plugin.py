@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from stratovirt.testing import VmOptions
-from tests.testing.runs import example, run_pytest, section
+import stratovirt.testing
+from tests.testing.runs import examples, run_pytest, section
 
 
 @pytest.mark.usefixtures("options")
 def test_the_example_of_the_page_works_when_pasted(tmp_path: Path) -> None:
-    run = run_pytest(tmp_path, example())
+    run = run_pytest(tmp_path, examples()[0])
     assert run.returncode == 0, run.stdout
     assert "1 passed" in run.stdout
 
 
 @pytest.mark.usefixtures("options")
 def test_a_failure_shows_the_serial_log_the_transcript_and_stderr(tmp_path: Path) -> None:
-    test = example().replace('== "paused"', '== "on fire"')
+    test = examples()[0].replace('== "paused"', '== "on fire"')
     test = test.replace("@pytest.mark.trio", '@pytest.mark.vm(options=("-sandbox", "on"))\n@pytest.mark.trio')
     run = run_pytest(tmp_path, test)
     assert run.returncode == 1, run.stdout
@@ -40,6 +41,43 @@ def test_a_guest_that_does_not_boot_shows_how_far_it_came(tmp_path: Path) -> Non
     assert run.returncode == 1
     assert "the console ended before b'guest# '" in run.stdout
     assert any("Kernel panic" in line for line in section(run.stdout, "guest console"))
+
+
+OVERRIDDEN = """
+import pytest
+from stratovirt.testing import VmOptions
+
+
+@pytest.fixture
+def vm_options():
+    return VmOptions(options=("-S",), prompt=None, smp=2)
+
+
+@pytest.mark.trio
+async def test_frozen(vm, qmp, console):
+    assert (await qmp.execute("query-status"))["status"] == "prelaunch"
+    assert console is vm.console
+    assert await console.silent(seconds=0.2)
+    await qmp.execute("quit")
+    assert await vm.exit_code() == 0
+"""
+
+
+@pytest.mark.usefixtures("options")
+def test_a_folder_can_choose_its_guest_and_need_not_wait_for_a_shell(tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, OVERRIDDEN)
+    assert run.returncode == 0, run.stdout
+
+
+def test_every_example_of_the_page_uses_names_that_there_are() -> None:
+    names = set()
+    for text in examples():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module == "stratovirt.testing":
+                names.update(alias.name for alias in node.names)
+    assert names <= set(stratovirt.testing.__all__)
+    assert {"VmOptions", "launched", "check_qmp_server"} <= names
+    assert all(getattr(stratovirt.testing, name) for name in stratovirt.testing.__all__)
 
 
 def test_without_pytest_trio_a_test_is_told_what_to_install(tmp_path: Path) -> None:
@@ -63,4 +101,3 @@ def test_a_run_without_guests_loads_nothing_but_the_plugin() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['stratovirt', 'stratovirt.testing', 'stratovirt.testing.plugin']"
-    assert VmOptions  # the name is there all the same, at its first use

@@ -18,6 +18,8 @@ TAIL = 2000
 """Bytes of output in a failure's message: the screen that a person would look at."""
 PRINTK = re.compile(rb"\[ *\d+\.\d{6}\]")
 """Where a message of the kernel begins; it ends with its line (Linux, kernel/printk/printk.c, print_time)."""
+CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
+"""Control sequences (ECMA-48) and characters: a report must not steer the terminal that shows it."""
 
 
 class GuestConsole:
@@ -81,7 +83,11 @@ class GuestConsole:
 
     def tail(self) -> str:
         """The last output, for a failure's message."""
-        return bytes(self.text[-TAIL:]).decode(errors="replace")
+        return printable(self.text[-TAIL:])
+
+    def log(self) -> str:
+        """All output, as a report can show it."""
+        return printable(self.text)
 
     async def drain(self) -> None:
         """Read to the end of the stream: the last words of a machine that is gone."""
@@ -95,3 +101,8 @@ class GuestConsole:
             return False  # the connection is reset where the process was killed with input unread
         self.text += data
         return bool(data)
+
+
+def printable(output: bytes | bytearray) -> str:
+    """Output as text without what only a terminal understands: busybox asks it for the cursor's place."""
+    return CONTROL.sub("", output.decode(errors="replace"))

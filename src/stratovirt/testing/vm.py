@@ -64,7 +64,7 @@ class Vm(VmProcess):
     def sections(self) -> list[tuple[str, str]]:
         """What a failing test's report says of this guest when it is gone: (title, text)."""
         return [
-            ("guest console", bytes(self.console.text).decode(errors="replace").replace("\r\n", "\n")),
+            ("guest console", self.console.log()),
             *(("QMP transcript", client.transcript()) for client in self._clients),
             ("stratovirt stderr", self._stderr),
         ]
