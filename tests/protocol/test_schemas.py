@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ WITHOUT_CAUSE = {"DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "BALLOON_CHANGED
 """Events of devices that are not built."""
 
 
-def named(files: dict[str, Schema]) -> pytest.MarkDecorator:
+def named(files: Mapping[str, Schema]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "schema"), files.items(), ids=list(files))
 
 
@@ -65,7 +66,7 @@ def test_each_file_is_a_json_schema_in_the_dialect_and_identifies_itself_by_its_
         StrictValidator(CONTRACT.others["meta"]).validate(schema)
 
 
-@named(CONTRACT.commands | CONTRACT.events)
+@named({**CONTRACT.commands, **CONTRACT.events})
 def test_each_command_and_event_file_has_the_name_of_what_it_describes(name: str, schema: Schema) -> None:
     assert schema["title"] == name
 

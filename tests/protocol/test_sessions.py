@@ -202,8 +202,10 @@ class TestTrouble:
             assert here.server.statistics() == []
 
     async def test_a_packet_that_comes_while_the_writer_hangs_up_is_dropped(
-        self, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(session, "LINGER", 0)
+
         class Vanished(RecordingStream):
             async def send_all(self, data: bytes | bytearray | memoryview) -> None:
                 raise trio.BrokenResourceError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stratovirt.qmp import schemas
@@ -41,7 +41,7 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _contents(title: str, files: dict[str, Schema]) -> str:
+def _contents(title: str, files: Mapping[str, Schema]) -> str:
     links = ", ".join(f"[{name}](#{name.lower()})" for name in files)
     return f"{title}: {links}\n"
 

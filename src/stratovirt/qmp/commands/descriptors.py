@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from stratovirt.errors import CommandError
-from stratovirt.qmp.arguments import Closefd, Getfd
 from stratovirt.qmp.handler import Context, Reply, command
 from stratovirt.qmp.protocol.messages import quote
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import Closefd, Getfd
 
 
 @command("getfd")

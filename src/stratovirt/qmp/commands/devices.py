@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratovirt.errors import CommandError
-from stratovirt.qmp.arguments import Balloon, NoArguments
 from stratovirt.qmp.handler import Context, Handler, Reply, command
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import Balloon, NoArguments
 
 # Lists of things that a machine cannot have yet; -drive and -object are refused at the start.
 EMPTY = (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stratovirt.errors import CommandError
-from stratovirt.qmp.arguments import HumanMonitorCommand
 from stratovirt.qmp.handler import Context, Reply, command
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import HumanMonitorCommand
 
 
 @command("human-monitor-command")

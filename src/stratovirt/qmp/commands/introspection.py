@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stratovirt.errors import CommandError
-from stratovirt.qmp.arguments import NoArguments, QmpCapabilities
 from stratovirt.qmp.handler import Context, Reply, command
 from stratovirt.qmp.protocol.messages import quote, version_info
 from stratovirt.qmp.schemainfo import schema_info
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import NoArguments, QmpCapabilities
 
 
 @command("qmp_capabilities")

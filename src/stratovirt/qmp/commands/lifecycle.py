@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stratovirt.machine.control import RunState
-from stratovirt.qmp.arguments import NoArguments
 from stratovirt.qmp.handler import Context, Reply, command
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import NoArguments
 
 
 @command("query-status")

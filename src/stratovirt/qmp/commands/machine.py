@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratovirt.errors import CommandError
 from stratovirt.machine.info import Place
-from stratovirt.qmp.arguments import NoArguments, QueryMemGpa
 from stratovirt.qmp.handler import Context, Reply, command
 from stratovirt.qmp.protocol.messages import quote
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import NoArguments, QueryMemGpa
 
 ARCHITECTURE = "x86_64"
 CPU_TYPE = "host-x86_64-cpu"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from stratovirt.qmp.arguments import NoArguments
+from typing import TYPE_CHECKING
+
 from stratovirt.qmp.handler import Context, Reply, command
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import NoArguments
 
 
 @command("query-migrate")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratovirt.errors import CommandError
-from stratovirt.qmp.arguments import (
-    DeviceListProperties,
-    NoArguments,
-    QomListTypes,
-    QueryCommandLineOptions,
-)
 from stratovirt.qmp.catalog import Catalog, Parameter, TypeInfo
 from stratovirt.qmp.handler import Context, Reply, command
 from stratovirt.qmp.protocol.messages import nearest, quote
+
+if TYPE_CHECKING:
+    from stratovirt.qmp.arguments import (
+        DeviceListProperties,
+        NoArguments,
+        QomListTypes,
+        QueryCommandLineOptions,
+    )
 
 DEVICE = "device"
 
