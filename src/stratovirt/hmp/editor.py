@@ -11,7 +11,7 @@ import codecs
 import os
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 # QEMU's READLINE_CMD_BUF_SIZE and READLINE_MAX_CMDS (include/qemu/readline.h).
@@ -51,13 +51,16 @@ class Editor:
         self._set_aside = ""  # what was being typed when we went there
         self._last_key = ""
 
-    def feed(self, data: bytes | bytearray) -> list[str | Line]:
-        """Text for the terminal, and lines, in the order typed. After a line, its reader shows the prompt."""
-        found: list[str | Line] = []
-        for key in self._keys(data):
-            found += self._press(key)
+    def feed(self, data: bytes | bytearray) -> Iterator[str | Line]:
+        """Text for the terminal, and lines, in the order typed. After a line, its reader shows the prompt.
+
+        Made one by one as they are asked for: each key may draw a whole line.
+        """
         cooked = data.endswith(b"\n")
-        return [item for item in found if isinstance(item, Line) or (item and not cooked)]
+        for key in self._keys(data):
+            for item in self._press(key):
+                if isinstance(item, Line) or (item and not cooked):
+                    yield item
 
     def _keys(self, data: bytes | bytearray) -> list[str]:
         text = self._unfinished + self._decode(bytes(data))
