@@ -1,10 +1,11 @@
 """QMP clients for Python programs: one for trio, and ``blocking`` for programs without it.
 
 Lives here: ``conversation`` (the sans-io core both clients share: numbered requests out; replies and
-events in), ``session`` and ``subscription`` (the trio client), ``connect`` (its ways in) and ``blocking``
-(the same over a plain socket). No threads, no task outside a nursery of the user's own, nothing of the
-machine: of this package only ``errors`` and the envelopes of ``qmp.protocol`` are imported. They speak to
-QEMU as well. The names below are loaded at their first use: a program that only blocks never loads trio.
+events in), ``session`` and ``subscription`` (the trio client) with ``connect`` (the ways to it), ``plain``
+(the same over a plain socket) with ``blocking`` (the ways to that). No threads, no task outside a nursery
+of the user's own, nothing of the machine: of this package only ``errors`` and the envelopes of
+``qmp.protocol`` are imported. They speak to QEMU as well. What needs trio is loaded at its first use: a
+program that only blocks never loads it.
 
 ::
 
