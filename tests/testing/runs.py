@@ -16,7 +16,7 @@ SECONDS = 120
 def run_pytest(directory: Path, test: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``test`` in a folder of its own, with nothing but the registered entry point to find the plugin."""
     (directory / "test_guest.py").write_text(test)
-    (directory / "pytest.ini").write_text("[pytest]\n")
+    (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     install(directory / "site")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(directory / "site"), *sys.path])}
     return subprocess.run(

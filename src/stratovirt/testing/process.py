@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,8 +39,24 @@ class VmProcess:
     @asynccontextmanager
     async def serial(self, name: str = "console") -> AsyncIterator[GuestConsole]:
         """The serial line at the socket ``name``; what was printed before comes first."""
-        async with await open_socket(self.directory / f"{name}.sock") as stream:
+        async with await self.connect(name) as stream:
             yield GuestConsole(stream)
+
+    async def connect(self, name: str) -> trio.SocketStream:
+        """Connect to the socket ``name`` as soon as it is listened on.
+
+        :raises AssertionError: the process has ended; says what it said.
+        :raises trio.TooSlowError: nobody listens in time.
+        """
+        return await open_socket(self.directory / f"{name}.sock", check=self.check_running)
+
+    def check_running(self) -> None:
+        """Do nothing.
+
+        :raises AssertionError: the process has ended; says what it said.
+        """
+        if self.process.poll() is not None:
+            raise AssertionError(f"the process has ended with {self.process.returncode}: {self.stderr()}")
 
     async def exit_code(self, seconds: float = END_SECONDS) -> int:
         """Wait for the process's own end.
@@ -81,9 +97,14 @@ async def started(
         await _end(process)
 
 
-async def open_socket(path: Path) -> trio.SocketStream:
+def _nothing() -> None:
+    """Check nothing."""
+
+
+async def open_socket(path: Path, *, check: Callable[[], None] = _nothing) -> trio.SocketStream:
     """Connect to a unix socket as soon as it is listened on.
 
+    :param check: called while nobody listens; what it raises ends the wait.
     :raises trio.TooSlowError: it is not in time.
     """
     with trio.fail_after(START_SECONDS):
@@ -91,6 +112,7 @@ async def open_socket(path: Path) -> trio.SocketStream:
             try:
                 return await trio.open_unix_socket(path)
             except (FileNotFoundError, ConnectionRefusedError):
+                check()
                 await trio.sleep(POLL_SECONDS)
 
 

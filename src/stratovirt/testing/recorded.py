@@ -6,14 +6,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import trio
 
 from stratovirt.client import Event, QmpClient
 from stratovirt.errors import QmpError
-from stratovirt.testing.process import START_SECONDS, open_socket
+from stratovirt.testing.process import START_SECONDS
 
 
 class RecordedQmp(QmpClient):
@@ -56,9 +55,8 @@ class RecordedQmp(QmpClient):
 
 
 @asynccontextmanager
-async def recorded(path: Path) -> AsyncIterator[RecordedQmp]:
-    """A recorded client at a socket that may not be listened on yet."""
-    stream = await open_socket(path)
+async def recorded(stream: trio.abc.Stream) -> AsyncIterator[RecordedQmp]:
+    """A recorded client at a server that has perhaps only just begun to listen."""
     async with RecordedQmp.over(stream, timeout=START_SECONDS) as client, client.events() as events:
         try:
             yield client

@@ -57,7 +57,7 @@ class Vm(VmProcess):
     @asynccontextmanager
     async def qmp(self) -> AsyncIterator[RecordedQmp]:
         """One more client on the QMP socket."""
-        async with recorded(self.directory / "qmp.sock") as client:
+        async with recorded(await self.connect("qmp")) as client:
             self._clients.append(client)
             yield client
 

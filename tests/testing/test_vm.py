@@ -1,8 +1,9 @@
-"""Commands and files come through the console as they are, whatever the kernel prints meanwhile."""
+"""A guest does what it is told: commands and files come through as they are, whatever the kernel prints."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -85,3 +86,9 @@ async def the_process_can_be_looked_at(vm: Vm) -> None:
 async def last_command_ends_the_machine(vm: Vm) -> int:
     await vm.console.type("poweroff -f")
     return await vm.exit_code()
+
+
+async def test_a_command_line_that_is_refused_is_told_at_once_with_the_reason(options: VmOptions) -> None:
+    with pytest.raises(AssertionError, match=r"ended with 1: stratovirt: -bogus: unknown option"):
+        async with launched(replace(options, options=("-bogus",))):
+            pytest.fail("it has started")
