@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from stratovirt.accel.kvm.accelerator import KvmAccelerator
 from stratovirt.accel.kvm.system import KvmSystem
-from stratovirt.accel.protocol import RunEnd
+from stratovirt.accel.kvm.thread import KvmVcpuThread
+from stratovirt.accel.kvm.vcpu import KvmVcpu
 from stratovirt.errors import AcceleratorUnavailable
-from stratovirt.memory import GuestMemory
-from tests.accel.guests import RecordingBus, boot
+from tests.accel.machine import DEADLINE, RAM
+from tests.accel.machine import Machine as AnyMachine
 
-RAM = 16 << 20
-DEADLINE = 20.0  # seconds; far beyond what anything here takes
+__all__ = ["DEADLINE", "Machine"]
 
 
-class Machine:
-    """RAM, an accelerator and a recording bus. The guest's write to DONE kicks all vCPUs."""
+class Machine(AnyMachine):
+    """A machine on KVM."""
+
+    accelerator: KvmAccelerator
+    thread: KvmVcpuThread
+    vcpu: KvmVcpu
 
     def __init__(self, vcpus: int = 1, ram: int = RAM) -> None:
-        self.memory = GuestMemory.allocate(ram)
-        self.bus = RecordingBus(self.kick)
-        self.accelerator = KvmAccelerator(self.memory, vcpus, self.bus)
-        self.thread = self.accelerator.threads[0]
-        self.vcpu = self.accelerator.vcpus[0]
-
-    def close(self) -> None:
-        self.accelerator.close()
-        self.memory.close()
-
-    def kick(self) -> None:
-        for thread in self.accelerator.threads:
-            thread.kick()
-
-    def start(self, code: bytes, handlers: Mapping[int, bytes] | None = None) -> None:
-        """Load ``code`` and put vCPU 0 at its entry."""
-        self.accelerator.start(boot(self.memory, code, handlers))
-
-    def run(self, code: bytes, handlers: Mapping[int, bytes] | None = None) -> RunEnd:
-        """Run ``code`` on vCPU 0, in this thread, to its end."""
-        self.start(code, handlers)
-        return self.thread.run()
-
-    @contextmanager
-    def running(self) -> Iterator[list[RunEnd]]:
-        """All vCPUs in threads of their own; at the end they are kicked out. Gives how each ended."""
-        ends: list[RunEnd] = []
-        threads = [
-            threading.Thread(target=lambda body=body: ends.append(body.run()), name=body.name)
-            for body in self.accelerator.threads
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield ends
-        finally:
-            self.kick()
-            for thread in threads:
-                thread.join(DEADLINE)
-                assert not thread.is_alive(), "a kick was lost"
+        super().__init__(KvmAccelerator, vcpus, ram)
 
 
 @pytest.fixture
