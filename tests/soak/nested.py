@@ -76,7 +76,7 @@ async def passes(name: str, number: int, _directory: Path) -> None:
     async with _outer_guest(name, number) as console:
         await console.expect(b"Nested Paging enabled", seconds=OUTER_BOOT_SECONDS)
         await console.expect(f"{OK} {name}".encode(), seconds=CHECK_SECONDS)
-        print((await console.expect(b"\n")).decode().strip(), flush=True)
+        print(OK, name, (await console.expect(b"\n")).decode().strip(), flush=True)
 
 
 @asynccontextmanager
