@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from stratovirt.errors import ConfigError
+from stratovirt.nursery import signalmask
 
 EXIT_REFUSED = 1
 STDIN, STDOUT = 0, 1
@@ -15,6 +16,7 @@ STDIN, STDOUT = 0, 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    signalmask.block()
     gc.disable()  # until the run begins: collecting while importing took 50 ms
     try:
         return _run(sys.argv[1:] if argv is None else argv)

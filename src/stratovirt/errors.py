@@ -18,6 +18,8 @@
 The text of each is one sentence that names what was wrong and why, fit to be shown as it is.
 """
 
+from typing import Self
+
 
 class StratovirtError(Exception):
     """Base of the tree."""
@@ -38,6 +40,12 @@ class OptionError(ConfigError):
         super().__init__(f"{option}: {problem}")
         self.option = option
         self.problem = problem
+
+    @classmethod
+    def about(cls, option: str, error: Exception) -> Self:
+        """For an error whose text starts with the value: ``-kernel /nope: No such file or directory``."""
+        value, _, problem = str(error).partition(": ")
+        return cls(f"{option} {value}", problem)
 
 
 class ImageError(ConfigError):

@@ -143,7 +143,7 @@ async def test_an_exception_in_a_console_task_is_a_state_that_clients_can_ask_ab
     async with running(tmp_path, PRINTS_FOR_EVER, console) as vm, connected(vm.monitor) as qmp:
         console.broken.set()
         await crashed(qmp)
-        assert "OSError: the backend broke" in await reason_of(qmp)
+        assert "OSError('the backend broke')" in await reason_of(qmp)
         await qmp.execute("quit")
     assert vm.exit_code == 2
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from stratovirt.errors import CommandError
+from stratovirt.errors import AcceleratorError, CommandError
 from stratovirt.machine.control import RunState
 from stratovirt.machine.events import Cause, PowerdownRequested, Resumed, ShutDown, Stopped, WasReset
 from stratovirt.nursery.supervisor import ALLOWED, Supervisor
@@ -146,10 +146,10 @@ async def test_the_first_cause_of_an_end_stays() -> None:
 
 async def test_a_crash_is_a_state_with_a_reason_and_quitting_after_it_exits_2() -> None:
     supervisor, machine, log = supervised()
-    supervisor.crash("AcceleratorError: emulation failed")
+    supervisor.fail(AcceleratorError("emulation failed"))
     assert (supervisor.state, supervisor.crash_reason) == (
         RunState.INTERNAL_ERROR,
-        "AcceleratorError: emulation failed",
+        "emulation failed",
     )
     assert log.events == [Stopped()]
     with pytest.raises(CommandError, match="emulation failed"):
@@ -161,7 +161,7 @@ async def test_a_crash_is_a_state_with_a_reason_and_quitting_after_it_exits_2() 
 
 async def test_a_crash_during_stop_is_not_painted_over_as_paused() -> None:
     supervisor, machine, _ = supervised()
-    machine.during_pause = lambda: supervisor.crash("gone")
+    machine.during_pause = lambda: supervisor.fail(AcceleratorError("gone"))
     with pytest.raises(CommandError, match="crashed meanwhile"):
         await supervisor.stop()
     assert supervisor.state is RunState.INTERNAL_ERROR

@@ -53,6 +53,16 @@ def choose(wanted: str) -> Choice:
             raise ValueError(f"no accelerator is called {wanted!r}")
 
 
+def load(choice: Choice, vcpus: int) -> None:
+    """Import what :func:`create` needs, so that it is quick, and see whether it can have so many vCPUs.
+
+    :raises AcceleratorUnavailable: this installation cannot run it, or not with so many.
+    """
+    module = _load(choice.name, "accelerator")
+    if vcpus > module.MAX_VCPUS:
+        raise AcceleratorUnavailable(f"accel {choice.name}: at most {module.MAX_VCPUS} vCPUs, not {vcpus}")
+
+
 def create(choice: Choice, memory: GuestMemory, vcpus: int, bus: Bus) -> Accelerator:
     """Make the accelerator chosen.
 

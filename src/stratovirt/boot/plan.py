@@ -95,12 +95,21 @@ class BootPlan:
         self.cmdline = layout.cmdline
         self._layout: _Layout | None = layout
 
+    def renew(self) -> None:
+        """Read the files again, for the next :meth:`load`.
+
+        :raises ImageError: they cannot be booted any more.
+        """
+        self._layout = self._layout or _lay_out(self.request)
+
     def load(self, memory: GuestMemory) -> CpuStart:
         """Write kernel, initrd and tables; call it before vCPU 0 starts and again after each reset.
 
         :raises ImageError: a file is not any more what it was when it was checked.
         """
-        layout, self._layout = self._layout or _lay_out(self.request), None
+        self.renew()
+        layout, self._layout = self._layout, None
+        assert layout is not None
         return layout.write(memory)
 
 

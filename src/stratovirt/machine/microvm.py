@@ -18,6 +18,7 @@ from stratovirt.boot.platform import EVENT_POWER_BUTTON
 from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
 from stratovirt.devices.rtc import Rtc
 from stratovirt.devices.serial import REGISTERS, Serial, SerialPeer
+from stratovirt.errors import OptionError
 from stratovirt.machine.bus import MachineBus
 from stratovirt.machine.power import PowerLine
 from stratovirt.memory import GuestMemory
@@ -65,7 +66,7 @@ class Microvm:
         self.power = PowerLine()
         self.bus = MachineBus()
         self._started = time.monotonic()
-        self.memory = GuestMemory.allocate(spec.boot.memory_size)
+        self.memory = _allocate(spec.boot.memory_size)
         try:
             self.accelerator: Accelerator = choose.create(
                 spec.accelerator, self.memory, spec.boot.cpus, self.bus
@@ -91,7 +92,11 @@ class Microvm:
         self._devices.append(serial)
 
     def reset(self) -> None:
-        """Power-on state with empty RAM and the kernel loaded anew; only while no vCPU runs."""
+        """Power-on state with empty RAM and the kernel loaded anew; only while no vCPU runs.
+
+        :raises ImageError: its files are not what they were; nothing has been changed.
+        """
+        self.plan.renew()
         self.accelerator.reset()
         for device in self._devices:
             device.reset()
@@ -130,3 +135,10 @@ class Microvm:
         if value in BOOT_MARKS:
             elapsed = (time.monotonic() - self._started) * 1000
             log.info("boot mark %d (%s) after %.1f ms", value, BOOT_MARKS[value], elapsed)
+
+
+def _allocate(size: int) -> GuestMemory:
+    try:
+        return GuestMemory.allocate(size)
+    except OSError as error:
+        raise OptionError(f"-m {size >> 20}", f"the host refuses so much memory: {error.strerror}") from error

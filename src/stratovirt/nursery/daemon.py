@@ -9,9 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from stratovirt.errors import ConfigError
+from stratovirt.nursery import signalmask
 
 READY = b"\0"
 
@@ -26,6 +27,7 @@ def daemonize() -> Callable[[], None]:
     reading, writing = os.pipe()
     child = os.fork()
     if child:
+        signalmask.die_by_them()
         os.close(writing)
         _wait_and_exit(reading, child)
     os.close(reading)
@@ -36,7 +38,8 @@ def daemonize() -> Callable[[], None]:
         for standard in range(3):
             os.dup2(null, standard)
         os.close(null)
-        os.write(writing, READY)
+        with suppress(BrokenPipeError):  # a launcher that was killed; the daemon lives
+            os.write(writing, READY)
         os.close(writing)
 
     return ready

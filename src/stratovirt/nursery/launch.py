@@ -34,6 +34,7 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
     :raises ConfigError: it cannot be had.
     """
     log.info("%s", preparation.accelerator)
+    preparation.check()
     with ExitStack() as claimed:
         chardevs = {spec.id: make_chardev(spec) for spec in options.chardevs}
         sockets = [_qmp_monitor(number, spec) for number, spec in enumerate(options.qmp)]
@@ -44,6 +45,7 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
             chardev.open()
         claimed.enter_context(pidfile(options.pidfile))
         console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
+        preparation.build()
         return run.main(
             run.Launch(
                 take_board=preparation.take_board,

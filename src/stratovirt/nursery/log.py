@@ -31,6 +31,7 @@ def set_up_log(options: Config) -> None:
         handler.setFormatter(logging.Formatter(STDERR_FORMAT))
     else:
         handler = _file_handler(options.log_file)
+    logging.raiseExceptions = False  # a full disk behind the log must not fill stderr with tracebacks
     root = logging.getLogger("stratovirt")
     root.addHandler(handler)
     root.setLevel(_level())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -41,10 +41,10 @@ class MachineTree:
         """One per vCPU thread."""
         return self._runners
 
-    async def run(self, tasks: list[Task], attached: trio.Event) -> None:
+    async def run(self, tasks: list[Task], wait_for: Sequence[trio.Event] = ()) -> None:
         """Run vCPUs, guest requests and ``tasks`` (consoles, backends) until cancelled or one fails.
 
-        :param attached: set once the supervisor has the machine, which then runs if it is to run.
+        :param wait_for: first connections that the guest's start waits for (``wait=on``).
         """
         self._board.power.connect(self._guest_asked)
         async with self._send_request, trio.open_nursery() as nursery:
@@ -54,8 +54,9 @@ class MachineTree:
                 await nursery.start(runner.run)
             nursery.start_soon(self._obey_requests)
             self._freeze()
+            for first_client in wait_for:
+                await first_client.wait()
             self._supervisor.attach(self)
-            attached.set()
 
     async def pause(self) -> None:
         """All vCPUs out of guest code, guest time stopped."""

@@ -1,8 +1,8 @@
-"""What a start does while trio is still being imported: read the kernel and build the machine.
+"""What a start does while trio is still being imported: read the kernel, load the accelerator.
 
-Importing trio takes 0.1 s of Python; decompressing a kernel and mapping the accelerator take as long,
-in C. So the machine is built in a plain thread, the only one that the tree does not start itself: who
-enters the ``with`` block waits for it at the end.
+Importing trio takes 0.1 s of Python; decompressing a kernel takes as long, in C. So the boot is planned in
+a plain thread, the only one that the tree does not start itself; once everything else is claimed, the same
+thread builds the machine. Who enters the ``with`` block waits for it at the end.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from stratovirt.accel.choose import choose
-from stratovirt.boot.plan import BootRequest, plan
+from stratovirt.accel import choose
+from stratovirt.boot.plan import BootPlan, BootRequest, plan
 from stratovirt.cli import Config
-from stratovirt.errors import OptionError
+from stratovirt.errors import ImageError, OptionError
 from stratovirt.machine.microvm import Microvm, MicrovmSpec
 
 
 class Preparation:
-    """Builds the machine of ``options`` in a thread, beside the ``with`` block.
+    """Prepares the machine of ``options`` in a thread, beside the ``with`` block.
 
-    The accelerator is chosen at once: ``accelerator`` says which and why.
+    In this order: :meth:`check`, :meth:`build`, :meth:`take_board`. The accelerator is chosen at once:
+    ``accelerator`` says which and why.
 
     :raises AcceleratorUnavailable: the one asked for cannot be had.
     """
 
     def __init__(self, options: Config) -> None:
-        self.accelerator = choose(options.machine.accel)
+        self.accelerator = choose.choose(options.machine.accel)
         self._options = options
         self._executor = ThreadPoolExecutor(1, "prepare")
-        self._board: Future[Microvm | None] = Future()
-        self._is_taken = False
+        self._board: Future[Microvm] | None = None
 
     def __enter__(self) -> Preparation:
-        self._board = self._executor.submit(self._build)
+        self._plan = self._executor.submit(self._make_plan)
         return self
 
     def __exit__(
@@ -43,25 +43,42 @@ class Preparation:
         _traceback: TracebackType | None,
     ) -> None:
         self._executor.shutdown()
-        if not self._is_taken and not self._board.exception():
-            board = self._board.result()
-            if board is not None:
-                board.close()
+        if self._board is not None and not self._board.exception():
+            self._board.result().close()
+
+    def check(self) -> None:
+        """Wait until it is known whether this machine can be booted.
+
+        :raises ConfigError: it cannot.
+        """
+        self._plan.result()
+
+    def build(self) -> None:
+        """Begin to build the board: from here on there is guest memory."""
+        boot_plan = self._plan.result()
+        if boot_plan is not None:
+            self._board = self._executor.submit(
+                Microvm, MicrovmSpec(self.accelerator, boot_plan.request), boot_plan
+            )
 
     def take_board(self) -> Microvm | None:
         """Wait for the board, to be closed by the caller; None for ``-machine none``, which has none.
 
-        :raises ConfigError: it cannot be built as asked for.
+        :raises ConfigError: the host refuses it.
         """
-        self._is_taken = True
-        return self._board.result()
+        board, self._board = self._board, None
+        return board.result() if board is not None else None
 
-    def _build(self) -> Microvm | None:
+    def _make_plan(self) -> BootPlan | None:
         if self._options.machine.type == "none":
             return None
+        choose.load(self.accelerator, self._options.smp.cpus)
         request = boot_request(self._options)
-        boot_plan = plan(request)  # before the board: what it refuses is refused without guest memory
-        return Microvm(MicrovmSpec(self.accelerator, request), boot_plan)
+        try:
+            return plan(request)
+        except ImageError as error:
+            option = "-initrd" if str(error).startswith(f"{request.initrd}:") else "-kernel"
+            raise OptionError.about(option, error) from error
 
 
 def boot_request(options: Config) -> BootRequest:

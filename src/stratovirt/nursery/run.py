@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # A client or terminal that reads nothing must not keep the process alive. QEMU does not wait at all.
 FLUSH_SECONDS = 2.0
+# What is left for SHUTDOWN itself when others have used that up.
+LAST_FLUSH_SECONDS = 0.2
 # A vCPU thread asks for the GIL thousands of times a second, and the default of 5 ms is a whole timer tick.
 SWITCH_INTERVAL_SECONDS = 200e-6
 
@@ -62,20 +64,24 @@ class Launch:
 
 async def run(launch: Launch) -> int:
     """Run until quit, a guest's power-off or a signal; the process's exit code."""
-    supervisor = Supervisor(launch.info, freeze=launch.freeze, reboot=launch.reboot, shutdown=launch.shutdown)
+    supervisor = Supervisor(
+        launch.info,
+        freeze=launch.freeze,
+        waits=bool(launch.wait_for),
+        reboot=launch.reboot,
+        shutdown=launch.shutdown,
+    )
     port = BytePort()
     shared = _shared_console(launch, supervisor)
     console = Console(port, shared or launch.console)
     try:
         async with trio.open_nursery() as root:
             await root.start(end_on_signals, supervisor)
-            settled = trio.Event()
-            root.start_soon(_run_machine, launch, settled, supervisor, console)
-            await (
-                settled.wait()
-            )  # importing QMP takes 30 ms, which the guest's first instruction need not wait
+            built = trio.Event()
+            root.start_soon(_run_machine, launch, built, supervisor, console)
             monitors = Monitors(launch.monitors, shared, supervisor)
             root.start_soon(monitors.serve)
+            await built.wait()
             if not supervisor.is_ending:
                 launch.ready()
             ending = await supervisor.until_ended()
@@ -94,55 +100,51 @@ def _shared_console(launch: Launch, supervisor: Supervisor) -> SharedConsole | N
 
 async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> None:
     """First phase of the shutdown: the reply to quit, then SHUTDOWN in a send of its own."""
-    with trio.move_on_after(FLUSH_SECONDS):
+    deadline = trio.current_time() + FLUSH_SECONDS
+    with trio.move_on_at(deadline):
         await server.flushed()
     await supervisor.halt()
-    await port.drain(trio.current_time() + FLUSH_SECONDS)
+    await port.drain(deadline)
     supervisor.publish_shutdown()
-    await server.close(FLUSH_SECONDS)
+    await server.close(max(deadline - trio.current_time(), LAST_FLUSH_SECONDS))
 
 
-async def _run_machine(launch: Launch, settled: trio.Event, supervisor: Supervisor, console: Console) -> None:
+async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor, console: Console) -> None:
     """Run the board; whatever goes wrong with it ends here.
 
-    :param settled: set when the guest runs, waits for a client, or never will.
+    :param built: set when the board is there, or never will be.
     """
     try:
         async with supervisor.turn:
             board = await trio.to_thread.run_sync(launch.take_board)
+        built.set()
         if board is not None:
-            await _run_board(board, launch, settled, supervisor, console)
-    except* ConfigError as refused:
-        supervisor.refuse(str(_first(refused)))
+            await _run_board(board, launch, supervisor, console)
+        else:
+            supervisor.attach(None)
     except* Exception as failed:
-        log.error("the machine's tasks failed", exc_info=failed)
-        supervisor.crash(_describe(_first(failed)))
+        error = _first(failed)
+        if not isinstance(error, ConfigError):
+            log.error("the machine's tasks failed", exc_info=failed)
+        supervisor.fail(error)
     finally:
-        settled.set()
+        built.set()
 
 
-async def _run_board(
-    board: Microvm, launch: Launch, settled: trio.Event, supervisor: Supervisor, console: Console
-) -> None:
+async def _run_board(board: Microvm, launch: Launch, supervisor: Supervisor, console: Console) -> None:
     try:
         board.add_console(console.port)
-        if launch.wait_for:
-            settled.set()
-            for first_client in launch.wait_for:
-                await first_client.wait()
-        await MachineTree(board, supervisor).run([console.serve], settled)
+        await MachineTree(board, supervisor).run([console.serve], launch.wait_for)
     finally:
-        board.close()
+        with trio.CancelScope(shield=True):
+            async with supervisor.turn:  # a reset that a client asked for may be using it
+                board.close()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first leaf: what failed first is what the others were cancelled for."""
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def main(launch: Launch) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from stratovirt.errors import CommandError
+from stratovirt.errors import CommandError, ConfigError, ImageError, StratovirtError
 from stratovirt.machine.control import RunState
 from stratovirt.machine.events import (
     Cause,
@@ -78,6 +78,7 @@ class Supervisor:
 
     :param info: what the machine is; of one without vCPUs none is waited for.
     :param freeze: begin in prelaunch and wait for ``cont`` (``-S``).
+    :param waits: begin in prelaunch and run once the machine is attached (``wait=on``).
     :param reboot: does a guest's reset restart it (else it ends the machine, ``-no-reboot``)?
     :param shutdown: does a guest's power-off end the process (else it stays, ``-no-shutdown``)?
     """
@@ -87,13 +88,15 @@ class Supervisor:
         info: MachineInfo = NO_GUEST,
         *,
         freeze: bool = False,
+        waits: bool = False,
         reboot: bool = True,
         shutdown: bool = True,
     ) -> None:
         self.info = info
         self.events = EventBus()
         self.turn = trio.Lock()
-        self._state = RunState.PRELAUNCH if freeze else RunState.RUNNING
+        self._state = RunState.PRELAUNCH if freeze or waits else RunState.RUNNING
+        self._waits = waits and not freeze
         self._crash_reason: str | None = None
         self._reboot = reboot
         self._ends_on_shutdown = shutdown
@@ -167,11 +170,6 @@ class Supervisor:
         crashed = self._state is RunState.INTERNAL_ERROR
         self._end(Ending(cause, EXIT_AFTER_CRASH if crashed else EXIT_ORDERLY), detail)
 
-    def refuse(self, problem: str) -> None:
-        """The machine cannot even be built: say so and end."""
-        log.error("%s", problem)
-        self._end(Ending(Cause.HOST_ERROR, EXIT_REFUSED), problem)
-
     @property
     def is_ending(self) -> bool:
         """Has somebody asked for the end?"""
@@ -184,9 +182,10 @@ class Supervisor:
         return self._ending
 
     async def halt(self) -> None:
-        """Stop guest code, if any runs; the process ends."""
-        if self._machine is not None:
-            await self._machine.pause()
+        """Stop guest code for good, if any runs; the process ends."""
+        async with self._changing():
+            if self._machine is not None:
+                await self._machine.pause()
 
     def publish_shutdown(self) -> None:
         """Publish SHUTDOWN for the cause of the end; a guest's own was published when it happened."""
@@ -199,15 +198,30 @@ class Supervisor:
             self._ending = ending
             self._ended.set()
 
-    def attach(self, machine: SupervisedMachine) -> None:
-        """The machine is built: let it run if it is to run. The caller holds the turn lock."""
+    def attach(self, machine: SupervisedMachine | None) -> None:
+        """The machine is built (None: ``-machine none`` has no guest): let it run if it is to run."""
         self._machine = machine
         self._built.set()
-        if self._state is RunState.RUNNING:
+        if self._waits and self._state is RunState.PRELAUNCH:
+            self._enter(RunState.RUNNING)
+            self.events.publish(Resumed())
+        if self._state is RunState.RUNNING and machine is not None and not self.is_ending:
             machine.resume()
 
-    def crash(self, reason: str) -> None:
-        """The machine's scope ended by an exception; it is gone, the monitors stay."""
+    def fail(self, error: BaseException) -> None:
+        """The machine's tasks failed: a start that is refused, or a machine that crashed."""
+        if isinstance(error, ConfigError) and not self._built.is_set():
+            self._refuse(str(error))
+        else:
+            self._crash(str(error) if isinstance(error, StratovirtError) else repr(error))
+
+    def _refuse(self, problem: str) -> None:
+        """The machine cannot even be built: say so and end."""
+        log.error("%s", problem)
+        self._end(Ending(Cause.HOST_ERROR, EXIT_REFUSED), problem)
+
+    def _crash(self, reason: str) -> None:
+        """The machine is gone, the monitors stay."""
         log.error("the machine crashed: %s", reason)
         self._machine = None
         self._built.set()
@@ -218,7 +232,7 @@ class Supervisor:
     async def obey_guest(self, cause: Cause) -> None:
         """Carry out a reset or power-off that the guest asked for."""
         async with self._changing():
-            if self._machine is None:
+            if self._machine is None or self.is_ending:
                 return
             if cause is Cause.GUEST_RESET and self._reboot:
                 await self._reset("reset", cause)
@@ -233,6 +247,8 @@ class Supervisor:
                 yield
 
     def _require(self, command: str) -> None:
+        if self.is_ending:
+            raise CommandError(f"{command}: the machine is shutting down")
         if self._state not in ALLOWED[command]:
             allowed = ", ".join(sorted(state.value for state in ALLOWED[command]))
             because = f" ({self._crash_reason})" if self._crash_reason else ""
@@ -258,12 +274,19 @@ class Supervisor:
     async def _reset(self, command: str, cause: Cause) -> None:
         await self._pause(command)
         if self._machine is not None:
-            await self._machine.reset()
+            try:
+                await self._machine.reset()
+            except ImageError as error:
+                self._resume_if_running()
+                raise CommandError(f"{command}: {error}") from error
         if self._state is RunState.SHUTDOWN:
             self._enter(RunState.PAUSED)
-        elif self._state is RunState.RUNNING and self._machine is not None:
-            self._machine.resume()
+        self._resume_if_running()
         self.events.publish(WasReset(cause))
+
+    def _resume_if_running(self) -> None:
+        if self._state is RunState.RUNNING and self._machine is not None:
+            self._machine.resume()
 
     async def _shut_down(self, cause: Cause) -> None:
         """The guest is off: publish SHUTDOWN, then end, or stay stopped for ``-no-shutdown``."""

@@ -16,6 +16,9 @@ from stratovirt.accel.protocol import Bus, CpuStart
 from stratovirt.errors import AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 
+MAX_VCPUS = 254
+"""An xAPIC id has 8 bits, of which 0xFF is the broadcast and one is the IOAPIC's."""
+
 
 @dataclass(frozen=True)
 class KvmIrqLine:
