@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ SECONDS = 30
 PRINTS_FOR_EVER = bytes.fromhex("66baf803 b041 ee f390 ebfb")
 # lidt with an empty table, then int3: a triple fault
 TRIPLE_FAULTS = bytes.fromhex("0f011c2500000000 cc")
+# mov ecx, 2^27; loop; then a triple fault: a moment in which the test takes the kernel away
+RESETS_LATER = bytes.fromhex("b900000008 e2fe") + TRIPLE_FAULTS
 # mov dx, 0x600; mov al, 0x34; out dx, al; pause; jmp to the pause
 POWERS_OFF = bytes.fromhex("66ba0006 b034 ee f390 ebfc")
 
@@ -100,6 +103,12 @@ async def crashed(qmp: Qmp) -> None:
     """Wait for the crash; it may have come before the client."""
     if (await qmp.execute("query-status"))["status"] == "running":
         await qmp.wait_event("STOP")
+
+
+async def stopped_and_resumed(qmp: Qmp) -> None:
+    """From here on the machine is built for certain, and its guest runs."""
+    await qmp.execute("stop")
+    await qmp.execute("cont")
 
 
 async def reason_of(qmp: Qmp) -> str:
@@ -176,6 +185,56 @@ async def test_the_last_console_output_is_written_before_the_end(tmp_path: Path)
         pass
     assert vm.exit_code == 0
     assert console.read(100) == text
+
+
+async def test_a_reset_under_way_is_finished_before_its_board_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_go_on = threading.Event(), threading.Event()
+    reset = Microvm.reset
+
+    def slow_reset(board: Microvm) -> None:
+        began.set()
+        may_go_on.wait(SECONDS)
+        reset(board)
+
+    monkeypatch.setattr(Microvm, "reset", slow_reset)
+    async with (
+        running(tmp_path, PRINTS_FOR_EVER) as vm,
+        connected(vm.monitor) as resetting,
+        connected(vm.monitor) as quitting,
+    ):
+        await stopped_and_resumed(resetting)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(resetting.execute, "system_reset")
+            await trio.to_thread.run_sync(began.wait, SECONDS)
+            await quitting.execute("quit")
+            may_go_on.set()
+    assert vm.exit_code == 0
+
+
+async def test_a_reset_whose_kernel_has_gone_is_refused_and_the_guest_runs_on(tmp_path: Path) -> None:
+    async with running(tmp_path, PRINTS_FOR_EVER) as vm, connected(vm.monitor) as qmp:
+        await stopped_and_resumed(qmp)
+        (tmp_path / "kernel").unlink()
+        with pytest.raises(QmpError, match=r"system_reset: .*kernel: No such file"):
+            await qmp.execute("system_reset")
+        assert (await qmp.execute("query-status"))["status"] == "running"
+        await qmp.execute("stop")
+        await qmp.execute("quit")
+    assert vm.exit_code == 0
+
+
+async def test_a_guests_reset_whose_kernel_has_gone_is_a_crash_that_names_it(tmp_path: Path) -> None:
+    async with running(tmp_path, RESETS_LATER) as vm, connected(vm.monitor) as qmp:
+        await qmp.execute("stop")
+        (tmp_path / "kernel").unlink()
+        await qmp.execute("cont")
+        await qmp.wait_event("RESUME")
+        await crashed(qmp)
+        assert "kernel: No such file" in await reason_of(qmp)
+        await qmp.execute("quit")
+    assert vm.exit_code == 2
 
 
 async def test_an_initrd_that_cannot_be_used_is_a_refused_start(tmp_path: Path) -> None:

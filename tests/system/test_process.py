@@ -9,6 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+import trio
+
 from tests.system.qmp import connected
 from tests.system.vm import command, started
 
@@ -96,6 +99,52 @@ async def test_ignored_options_are_warned_about_one_line_each(tmp_path: Path) ->
     lines = (tmp_path / "stderr.txt").read_text().splitlines()
     assert len(lines) == 2
     assert any("-sandbox" in line and "ignored" in line for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_at_any_moment_of_the_start_is_obeyed_in_order(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    for delay in (0.1, 0.2, 0.4, 0.8):
+        async with started(*monitor(tmp_path), directory=tmp_path) as vm:
+            await trio.sleep(delay)
+            vm.process.send_signal(number)
+            assert await vm.exit_code() == 0
+        assert not (tmp_path / "qmp.sock").exists()
+        assert "Traceback" not in (tmp_path / "stderr.txt").read_text()
+
+
+async def test_a_refused_start_leaves_the_users_files_alone(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_text("precious")
+    done = subprocess.run(
+        command("-kernel", "/nope", "-accel", "tcg", "-serial", f"file,path={log}"),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "stratovirt: -kernel /nope: No such file or directory\n")
+    assert log.read_text() == "precious"
+
+
+async def test_a_console_socket_that_waits_lets_the_guest_run_once_somebody_is_there(
+    tmp_path: Path,
+) -> None:
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(bytes.fromhex("66baf803 b041 ee f390 ebfb") + bytes(64))  # prints A for ever
+    options = [
+        *("-machine", "microvm,accel=tcg", "-kernel", str(kernel)),
+        *("-serial", f"socket,path={tmp_path}/console.sock,server"),
+        *("-qmp", f"unix:{tmp_path}/qmp.sock,server,nowait"),
+    ]
+    async with started(*options, directory=tmp_path) as vm, vm.qmp() as qmp:
+        assert (await qmp.execute("query-status"))["status"] == "prelaunch"
+        async with vm.serial("console") as console:
+            await console.expect(b"AAAA")
+        assert (await qmp.execute("query-status"))["status"] == "running"
+        await qmp.execute("quit")
+        assert await vm.exit_code() == 0
 
 
 def _wait_gone(pid: int) -> None:
