@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 
 import trio
 
@@ -41,10 +42,11 @@ class MachineTree:
         """One per vCPU thread."""
         return self._runners
 
-    async def run(self, tasks: list[Task], wait_for: Sequence[trio.Event] = ()) -> None:
+    async def run(self, tasks: list[Task], wait_for: Sequence[trio.Event], turn: AsyncExitStack) -> None:
         """Run vCPUs, guest requests and ``tasks`` (consoles, backends) until cancelled or one fails.
 
         :param wait_for: first connections that the guest's start waits for (``wait=on``).
+        :param turn: the supervisor's, given up when the machine is attached or waits.
         """
         self._board.power.connect(self._guest_asked)
         async with self._send_request, trio.open_nursery() as nursery:
@@ -54,9 +56,12 @@ class MachineTree:
                 await nursery.start(runner.run)
             nursery.start_soon(self._obey_requests)
             self._freeze()
+            if wait_for:
+                await turn.aclose()
             for first_client in wait_for:
                 await first_client.wait()
             self._supervisor.attach(self)
+            await turn.aclose()
 
     async def pause(self) -> None:
         """All vCPUs out of guest code, guest time stopped."""

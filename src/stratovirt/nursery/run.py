@@ -10,6 +10,7 @@ import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,13 +116,16 @@ async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor
     :param built: set when the board is there, or never will be.
     """
     try:
-        async with supervisor.turn:
+        async with AsyncExitStack() as turn:
+            await turn.enter_async_context(
+                supervisor.turn
+            )  # a stop or reset waits for the machine
             board = await trio.to_thread.run_sync(launch.take_board)
-        built.set()
-        if board is not None:
-            await _run_board(board, launch, supervisor, console)
-        else:
-            supervisor.attach(None)
+            built.set()
+            if board is not None:
+                await _run_board(board, launch, supervisor, console, turn)
+            else:
+                supervisor.attach(None)
     except* Exception as failed:
         error = _first(failed)
         if not isinstance(error, ConfigError):
@@ -131,11 +135,14 @@ async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor
         built.set()
 
 
-async def _run_board(board: Microvm, launch: Launch, supervisor: Supervisor, console: Console) -> None:
+async def _run_board(
+    board: Microvm, launch: Launch, supervisor: Supervisor, console: Console, turn: AsyncExitStack
+) -> None:
     try:
         board.add_console(console.port)
-        await MachineTree(board, supervisor).run([console.serve], launch.wait_for)
+        await MachineTree(board, supervisor).run([console.serve], launch.wait_for, turn)
     finally:
+        await turn.aclose()
         with trio.CancelScope(shield=True):
             async with supervisor.turn:  # a reset that a client asked for may be using it
                 board.close()
