@@ -117,9 +117,7 @@ async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor
     """
     try:
         async with AsyncExitStack() as turn:
-            await turn.enter_async_context(
-                supervisor.turn
-            )  # a stop or reset waits for the machine
+            await turn.enter_async_context(supervisor.turn)  # a stop or reset waits for the machine
             board = await trio.to_thread.run_sync(launch.take_board)
             built.set()
             if board is not None:
