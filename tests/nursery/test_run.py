@@ -17,7 +17,7 @@ from stratovirt.chardev.sinks import RingBuffer
 from stratovirt.chardev.unix import UnixServer
 from stratovirt.devices.serial import Serial
 from stratovirt.errors import AcceleratorError
-from stratovirt.machine.microvm import Microvm, MicrovmSpec
+from stratovirt.machine.microvm import Microvm
 from stratovirt.nursery.monitors import Monitor
 from stratovirt.nursery.run import Launch, run
 from stratovirt.qmp.flow import Throttle
@@ -55,7 +55,7 @@ class Running:
 
 
 def build(request: BootRequest) -> Microvm:
-    return Microvm(MicrovmSpec(Choice("tcg", "a test"), request), plan(request))
+    return Microvm(Choice("tcg", "a test"), plan(request))
 
 
 @asynccontextmanager

@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from stratovirt.accel import choose
 from stratovirt.accel.protocol import Accelerator
-from stratovirt.boot.plan import BootPlan, BootRequest
+from stratovirt.boot.plan import BootPlan
 from stratovirt.boot.platform import EVENT_POWER_BUTTON
 from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
 from stratovirt.devices.rtc import Rtc
@@ -43,34 +42,23 @@ class Resettable(Protocol):
     def reset(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class MicrovmSpec:
-    """What a board is built from."""
-
-    accelerator: choose.Choice
-    boot: BootRequest
-
-
 class Microvm:
     """A board with its kernel loaded; with a console added it is ready to run.
 
     Planning and building take a tenth of a second each, or more: both belong in a thread.
 
-    :param plan: of ``spec.boot``; made beforehand, so that what it refuses is refused without guest memory.
+    :param plan: what is booted; made beforehand, so that what it refuses is refused without guest memory.
     :raises ConfigError: the accelerator cannot be had, or a file changed since it was planned with.
     """
 
-    def __init__(self, spec: MicrovmSpec, plan: BootPlan) -> None:
-        self.spec = spec
+    def __init__(self, choice: choose.Choice, plan: BootPlan) -> None:
         self.plan = plan
         self.power = PowerLine()
         self.bus = MachineBus()
         self._started = time.monotonic()
-        self.memory = _allocate(spec.boot.memory_size)
+        self.memory = _allocate(plan.request.memory_size)
         try:
-            self.accelerator: Accelerator = choose.create(
-                spec.accelerator, self.memory, spec.boot.cpus, self.bus
-            )
+            self.accelerator: Accelerator = choose.create(choice, self.memory, plan.request.cpus, self.bus)
         except BaseException:
             self.memory.close()
             raise
@@ -84,7 +72,7 @@ class Microvm:
 
     def add_console(self, console: ConsoleLine) -> None:
         """The first serial port, its line ending at ``console``."""
-        platform = self.spec.boot.platform
+        platform = self.plan.request.platform
         serial = Serial(console, self.accelerator.irq_line(platform.serial_gsi), self._mark)
         console.on_input = serial.input_ready
         console.on_room = serial.output_ready
@@ -119,7 +107,7 @@ class Microvm:
         self.accelerator.start(self.plan.load(self.memory))
 
     def _add_devices(self) -> list[Resettable]:
-        platform = self.spec.boot.platform
+        platform = self.plan.request.platform
         rtc, i8042 = Rtc(), I8042(self.power)
         self._events = EventDevice(self.accelerator.irq_line(platform.event_gsi), EVENT_POWER_BUTTON)
         sleep, reset = SleepRegisters(self.power), ResetRegister(self.power, platform.reset_value)

@@ -14,7 +14,7 @@ from stratovirt.accel import choose
 from stratovirt.boot.plan import BootPlan, BootRequest, plan
 from stratovirt.cli import Config
 from stratovirt.errors import ImageError, OptionError
-from stratovirt.machine.microvm import Microvm, MicrovmSpec
+from stratovirt.machine.microvm import Microvm
 
 
 class Preparation:
@@ -57,9 +57,7 @@ class Preparation:
         """Begin to build the board: from here on there is guest memory."""
         boot_plan = self._plan.result()
         if boot_plan is not None:
-            self._board = self._executor.submit(
-                Microvm, MicrovmSpec(self.accelerator, boot_plan.request), boot_plan
-            )
+            self._board = self._executor.submit(Microvm, self.accelerator, boot_plan)
 
     def take_board(self) -> Microvm | None:
         """Wait for the board, to be closed by the caller; None for ``-machine none``, which has none.
