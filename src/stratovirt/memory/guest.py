@@ -33,7 +33,8 @@ class Region:
 
     :param gpa: first guest physical address, page-aligned.
     :param size: bytes, a multiple of the page size.
-    :param mapping: anonymous and private, hence in huge pages where the host has them to give.
+    :param mapping: anonymous and private, hence in huge pages where the host has them to give;
+        :class:`stratovirt.memory.template.TemplateRegion` has another.
     """
 
     gpa: int
@@ -49,6 +50,10 @@ class Region:
     def host_address(self) -> int:
         """Host virtual address of the first byte, as accelerators want it."""
         return ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
+
+    def discard(self, offset: int, length: int) -> None:
+        """Give whole pages back to the host; they read zero from now on."""
+        self.mapping.madvise(mmap.MADV_DONTNEED, offset, length)
 
     def close(self) -> None:
         """Unmap.
@@ -135,11 +140,24 @@ class GuestMemory:
         region.mapping[offset : offset + length] = bytes(data)
         self.written(gpa, length)
 
+    def discard(self, gpa: int, length: int) -> None:
+        """Give the pages that lie wholly in the range back to the host: they read zero from now on.
+
+        What a restored machine was started from stays as it is. A range without a whole page is left alone.
+
+        :raises BadAddress: the range is not in RAM.
+        """
+        region = self.region_at(gpa, length)
+        first = -(-gpa // mmap.PAGESIZE) * mmap.PAGESIZE
+        pages = (gpa + length - first) // mmap.PAGESIZE * mmap.PAGESIZE
+        if pages > 0:
+            region.discard(first - region.gpa, pages)
+            self.written(first, pages)
+
     def clear(self) -> None:
         """Make all of RAM zero by giving its pages back to the host."""
         for region in self.regions:
-            region.mapping.madvise(mmap.MADV_DONTNEED)
-            self.written(region.gpa, region.size)
+            self.discard(region.gpa, region.size)
 
     def close(self) -> None:
         """Unmap everything. Nothing may run on the memory any more."""
