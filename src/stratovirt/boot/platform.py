@@ -30,6 +30,22 @@ class VirtioSlot:
     gsi: int
 
 
+VIRTIO_BASE, VIRTIO_SIZE = 0xF010_0000, 0x200
+# StratoVirt's 16 to 23, then what no fixed device has: 4 is the serial port's, 8 the RTC's, 12 the events'.
+VIRTIO_GSIS = (16, 17, 18, 19, 20, 21, 22, 23, 5, 6, 7, 9, 10, 11, 14, 15)
+
+
+def virtio_slots(count: int) -> tuple[VirtioSlot, ...]:
+    """The first ``count`` transports, each with an interrupt of its own.
+
+    :param count: at most ``len(VIRTIO_GSIS)``.
+    """
+    return tuple(
+        VirtioSlot(VIRTIO_BASE + index * VIRTIO_SIZE, VIRTIO_SIZE, gsi)
+        for index, gsi in enumerate(VIRTIO_GSIS[:count])
+    )
+
+
 @dataclass(frozen=True)
 class Platform:
     """Addresses and interrupts of the microvm.

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stratovirt.accel import choose
 from stratovirt.accel.protocol import Accelerator
 from stratovirt.boot.plan import BootPlan
-from stratovirt.boot.platform import EVENT_POWER_BUTTON
+from stratovirt.boot.platform import EVENT_POWER_BUTTON, VirtioSlot
 from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
 from stratovirt.devices.rtc import Rtc
 from stratovirt.devices.serial import REGISTERS, Serial, SerialPeer
+from stratovirt.devices.virtio.device import VirtioDevice
+from stratovirt.devices.virtio.mmio import VirtioMmio
 from stratovirt.errors import OptionError
 from stratovirt.machine.bus import MachineBus
 from stratovirt.machine.power import PowerLine
@@ -48,10 +50,11 @@ class Microvm:
     Planning and building take a tenth of a second each, or more: both belong in a thread.
 
     :param plan: what is booted; made beforehand, so that what it refuses is refused without guest memory.
+    :param virtio: one device for each slot of the plan, in its order.
     :raises ConfigError: the accelerator cannot be had, or a file changed since it was planned with.
     """
 
-    def __init__(self, choice: choose.Choice, plan: BootPlan) -> None:
+    def __init__(self, choice: choose.Choice, plan: BootPlan, virtio: Sequence[VirtioDevice] = ()) -> None:
         self.plan = plan
         self.power = PowerLine()
         self.bus = MachineBus()
@@ -63,8 +66,11 @@ class Microvm:
             self.memory.close()
             raise
         self.memory.written = self.accelerator.memory_written
+        self.transports: list[VirtioMmio] = []
         try:
             self._devices = self._add_devices()
+            for slot, device in zip(plan.request.slots, virtio, strict=True):
+                self._add_virtio(slot, device)
             self._load()
         except BaseException:
             self.close()
@@ -86,7 +92,7 @@ class Microvm:
         """
         self.plan.renew()
         self.accelerator.reset()
-        for device in self._devices:
+        for device in (*self._devices, *self.transports):
             device.reset()
         self.memory.clear()
         self._load()
@@ -101,6 +107,8 @@ class Microvm:
     def close(self) -> None:
         """Give everything back; no vCPU may run."""
         self.accelerator.close()
+        for transport in self.transports:
+            transport.close()
         self.memory.close()
 
     def _load(self) -> None:
@@ -118,6 +126,13 @@ class Microvm:
         self.bus.claim_ports(platform.reset_port, 1, reset)
         self.bus.claim_mmio(platform.event_address, EVENT_DEVICE_SIZE, self._events)
         return [rtc, i8042, self._events]
+
+    def _add_virtio(self, slot: VirtioSlot, device: VirtioDevice) -> None:
+        name = f"virtio{len(self.transports)}"
+        transport = VirtioMmio(device, name, self.memory, self.accelerator.irq_line(slot.gsi))
+        self.transports.append(transport)
+        self.bus.claim_mmio(slot.address, slot.size, transport)
+        transport.connect(self.accelerator, slot.address)
 
     def _mark(self, value: int) -> None:
         if value in BOOT_MARKS:

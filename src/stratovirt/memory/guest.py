@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 from stratovirt.memory.layout import ram_ranges
 
@@ -55,11 +56,17 @@ class Region:
         """Give whole pages back to the host; they read zero from now on."""
         self.mapping.madvise(mmap.MADV_DONTNEED, offset, length)
 
+    @cached_property
+    def bytes(self) -> memoryview:
+        """All of it, writable."""
+        return memoryview(self.mapping)
+
     def close(self) -> None:
         """Unmap.
 
         :raises BufferError: a view of the region is still in use.
         """
+        self.bytes.release()
         self.mapping.close()
 
 
@@ -119,6 +126,15 @@ class GuestMemory:
         offset = gpa - region.gpa
         with memoryview(region.mapping) as whole, whole[offset : offset + length] as part:
             yield part
+
+    def segment(self, gpa: int, length: int) -> memoryview:
+        """A writable view of ``length`` bytes at ``gpa``; the caller lets go of it before :meth:`close`.
+
+        :raises BadAddress: the range is not in RAM.
+        """
+        region = self.region_at(gpa, length)
+        offset = gpa - region.gpa
+        return region.bytes[offset : offset + length]
 
     def read(self, gpa: int, length: int) -> bytes:
         """A copy of ``length`` bytes at ``gpa``.

@@ -21,6 +21,7 @@ from stratovirt.nursery.backends import make_chardev, make_socket
 from stratovirt.nursery.daemon import pidfile
 from stratovirt.nursery.describe import machine_info
 from stratovirt.nursery.monitors import Monitor, ReadlineMonitor
+from stratovirt.nursery.plugging import Plugboard
 from stratovirt.nursery.prelude import Preparation
 from stratovirt.qmp.flow import Throttle
 
@@ -45,7 +46,8 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
             chardev.open()
         claimed.enter_context(pidfile(options.pidfile))
         console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
-        preparation.build()
+        board = Plugboard(options, claimed)
+        preparation.build(board.devices)
         return run.main(
             run.Launch(
                 take_board=preparation.take_board,

@@ -17,6 +17,7 @@ from stratovirt.accel.protocol import RunEnd, VcpuThread
 from stratovirt.machine.events import Cause
 from stratovirt.machine.info import VcpuInfo
 from stratovirt.machine.microvm import Microvm
+from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.supervisor import Supervisor
 from stratovirt.nursery.vcpu import VcpuRunner
 
@@ -32,6 +33,7 @@ class MachineTree:
         self._board = board
         self._supervisor = supervisor
         self._runners = [VcpuRunner(thread, self._guest_ended) for thread in board.accelerator.threads]
+        self.devices = [DeviceTask(transport) for transport in board.transports]
         self._frozen = False
         self._token = trio.lowlevel.current_trio_token()
         # Unbounded: a guest's requests are obeyed one by one and each closes the gates first.
@@ -50,7 +52,7 @@ class MachineTree:
         """
         self._board.power.connect(self._guest_asked)
         async with self._send_request, trio.open_nursery() as nursery:
-            for task in tasks:
+            for task in (*tasks, *(device.run for device in self.devices)):
                 nursery.start_soon(task)
             for runner in self._runners:
                 await nursery.start(runner.run)

@@ -7,14 +7,18 @@ thread builds the machine. Who enters the ``with`` block waits for it at the end
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from stratovirt.accel import choose
 from stratovirt.boot.plan import BootPlan, BootRequest, plan
+from stratovirt.boot.platform import virtio_slots
 from stratovirt.cli import Config
+from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.errors import ImageError, OptionError
 from stratovirt.machine.microvm import Microvm
+from stratovirt.nursery.plugging import slot_count
 
 
 class Preparation:
@@ -53,11 +57,11 @@ class Preparation:
         """
         self._plan.result()
 
-    def build(self) -> None:
-        """Begin to build the board: from here on there is guest memory."""
+    def build(self, virtio: Sequence[VirtioDevice]) -> None:
+        """Begin to build the board with these devices: from here on there is guest memory."""
         boot_plan = self._plan.result()
         if boot_plan is not None:
-            self._board = self._executor.submit(Microvm, self.accelerator, boot_plan)
+            self._board = self._executor.submit(Microvm, self.accelerator, boot_plan, virtio)
 
     def take_board(self) -> Microvm | None:
         """Wait for the board, to be closed by the caller; None for ``-machine none``, which has none.
@@ -82,7 +86,7 @@ class Preparation:
 def boot_request(options: Config) -> BootRequest:
     """What ``options`` say about booting.
 
-    :raises OptionError: there is nothing to boot.
+    :raises OptionError: there is nothing to boot, or there are more devices than slots.
     """
     if options.kernel is None:
         raise OptionError("-kernel", "missing; the microvm machine boots a kernel: -kernel FILE")
@@ -92,5 +96,6 @@ def boot_request(options: Config) -> BootRequest:
         cmdline=options.append or "",
         memory_size=options.memory,
         cpus=options.smp.cpus,
+        slots=virtio_slots(slot_count(options)),
         acpi=options.machine.acpi,
     )

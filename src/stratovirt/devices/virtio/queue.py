@@ -1,0 +1,260 @@
+"""Split virtqueues (virtio 1.2 §2.7): descriptor chains out of guest memory, used buffers back into it.
+
+The law of this file: the driver is hostile. Every index, length and address is checked where it is read; what
+breaks the rules raises :class:`BrokenQueue`, and nothing outside guest RAM is ever touched.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from stratovirt.devices.virtio.barrier import full_barrier
+from stratovirt.devices.virtio.constants import RING_EVENT_IDX, RING_INDIRECT_DESC
+from stratovirt.memory import BadAddress, GuestMemory
+
+# struct virtq_desc: address, length, flags, next (§2.7.5).
+_DESCRIPTOR = struct.Struct("<QIHH")
+_NEXT, _WRITE, _INDIRECT = 1, 2, 4
+
+_U16 = struct.Struct("<H")
+_USED_ELEMENT = struct.Struct("<II")  # head of the chain, bytes written (§2.7.8)
+_RING = 4  # where the ring begins in the available and the used ring, behind flags and index
+_INDEX = 2
+_NO_INTERRUPT = 1
+
+MAX_SEGMENTS = 1024
+"""Descriptors of one chain. Linux makes chains longer than the queue with indirect descriptors; this is
+QEMU's VIRTQUEUE_MAX_SIZE."""
+
+_WRAP = 0xFFFF
+
+
+class BrokenQueue(Exception):
+    """The driver broke the rules of the queue; the device needs a reset."""
+
+
+class Rings(NamedTuple):
+    """Guest physical addresses of a queue's three parts: aligned to 16, 2 and 4 bytes (§2.7)."""
+
+    descriptors: int
+    available: int
+    used: int
+
+
+class Chain:
+    """A descriptor chain: what the driver offers the device to read and to write.
+
+    :ivar head: its number in the descriptor table.
+    :ivar readable: segments of guest memory with the driver's data, in order.
+    :ivar writable: segments for the device's data, in order.
+    """
+
+    __slots__ = ("head", "readable", "readable_length", "writable", "writable_gpas", "writable_length")
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.readable: list[memoryview] = []
+        self.writable: list[memoryview] = []
+        self.writable_gpas: list[int] = []
+        self.readable_length = 0
+        self.writable_length = 0
+
+    def read(self, limit: int | None = None) -> bytes:
+        """The driver's data in one piece, at most ``limit`` bytes of it."""
+        if len(self.readable) == 1 and limit is None:
+            return bytes(self.readable[0])
+        return b"".join(cut(self.readable, 0, self.readable_length if limit is None else limit))
+
+    def write(self, data: bytes | memoryview, offset: int = 0) -> int:
+        """Store ``data`` at ``offset`` of the writable part; how many bytes there was room for."""
+        done = 0
+        for segment in cut(self.writable, offset, len(data)):
+            segment[:] = data[done : done + len(segment)]
+            done += len(segment)
+        return done
+
+
+def cut(segments: list[memoryview], offset: int, length: int) -> list[memoryview]:
+    """The part of ``segments``, seen as one run of bytes, from ``offset`` on, at most ``length`` bytes."""
+    parts = []
+    for segment in segments:
+        if length <= 0:
+            break
+        if offset >= len(segment):
+            offset -= len(segment)
+            continue
+        part = segment[offset : offset + length]
+        parts.append(part)
+        offset, length = 0, length - len(part)
+    return parts
+
+
+class Virtqueue:
+    """A queue that the driver has enabled.
+
+    :param size: of the rings, a power of two.
+    :param features: as negotiated; RING_EVENT_IDX and RING_INDIRECT_DESC matter here.
+    :param interrupt: called by :meth:`notify` when the driver wants to hear of used buffers.
+    :raises BrokenQueue: a ring is misaligned or not in RAM.
+    :ivar live: False once the driver has reset the device or disabled the queue.
+    """
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        index: int,
+        size: int,
+        rings: Rings,
+        features: int,
+        interrupt: Callable[[], None],
+    ) -> None:
+        if size <= 0 or size & (size - 1):
+            raise BrokenQueue(f"size {size} is no power of two")
+        self.index = index
+        self.size = size
+        self.live = True
+        self._memory = memory
+        self._interrupt = interrupt
+        self._event_idx = bool(features & RING_EVENT_IDX)
+        self._indirect = bool(features & RING_INDIRECT_DESC)
+        self._descriptors = self._ring("descriptor table", rings.descriptors, 16, 16 * size)
+        self._available = self._ring("available ring", rings.available, 2, 6 + 2 * size)
+        self._used = self._ring("used ring", rings.used, 4, 6 + 8 * size)
+        self._next = 0  # next entry of the available ring to take
+        self._used_index = 0
+        self._signalled = 0  # the used index when the driver was last considered for an interrupt
+        self._armed = -1  # the index that the driver was last asked to kick at
+
+    def pop(self) -> Chain | None:
+        """Take the next available chain. None: there is none, and the driver kicks when there is one.
+
+        :raises BrokenQueue: the driver broke a rule.
+        """
+        if not self._waiting():
+            self._arm()
+            if not self._waiting():
+                return None
+        slot = self._next & (self.size - 1)
+        (head,) = _U16.unpack_from(self._available, _RING + 2 * slot)
+        chain = self.chain_at(head)
+        self._next = self._next + 1 & _WRAP
+        return chain
+
+    def chain_at(self, head: int) -> Chain:
+        """The chain that begins with descriptor ``head``; also for chains that are held over a snapshot.
+
+        :raises BrokenQueue: the driver broke a rule.
+        """
+        chain = Chain(head)
+        self._walk(chain, self._descriptors, self.size, head, may_be_indirect=self._indirect)
+        return chain
+
+    def push(self, chain: Chain, written: int = 0) -> None:
+        """Give ``chain`` back, with ``written`` bytes stored from the beginning of its writable part."""
+        if not self.live:
+            return
+        written = min(written, chain.writable_length)
+        self._tell_written(chain, written)
+        slot = self._used_index & (self.size - 1)
+        _USED_ELEMENT.pack_into(self._used, _RING + 8 * slot, chain.head, written)
+        self._used_index = self._used_index + 1 & _WRAP
+        # Behind the element: x86 keeps the order of stores.
+        _U16.pack_into(self._used, _INDEX, self._used_index)
+
+    def notify(self) -> None:
+        """Interrupt the driver if it wants to hear of what was pushed since the last call."""
+        if not self.live or self._used_index == self._signalled:
+            return
+        full_barrier()
+        new, old, self._signalled = self._used_index, self._signalled, self._used_index
+        if self._wants_interrupt(old, new):
+            self._interrupt()
+
+    def save(self) -> dict[str, int]:
+        """Where both sides are in the rings; the rings themselves are in guest memory."""
+        return {"next": self._next, "used": self._used_index, "signalled": self._signalled}
+
+    def load(self, state: dict[str, int]) -> None:
+        """Put in what :meth:`save` gave."""
+        self._next, self._used_index = state["next"] & _WRAP, state["used"] & _WRAP
+        self._signalled = state["signalled"] & _WRAP
+        self._armed = -1
+
+    def _ring(self, name: str, gpa: int, alignment: int, length: int) -> memoryview:
+        if gpa % alignment:
+            raise BrokenQueue(f"{name} at {gpa:#x} is not aligned to {alignment} bytes")
+        try:
+            return self._memory.segment(gpa, length)
+        except BadAddress as error:
+            raise BrokenQueue(f"{name}: {error}") from error
+
+    def _waiting(self) -> bool:
+        count: int = _U16.unpack_from(self._available, _INDEX)[0] - self._next & _WRAP
+        if count > self.size:
+            raise BrokenQueue(f"{count} chains are available in a queue of {self.size}")
+        return count > 0
+
+    def _arm(self) -> None:
+        """Ask the driver for a kick at the next chain; the caller looks once more after it.
+
+        Without RING_EVENT_IDX the driver kicks each time anyway: a kick costs less than the fence.
+        """
+        if self._event_idx and self._armed != self._next:
+            _U16.pack_into(self._used, _RING + 8 * self.size, self._next)
+            self._armed = self._next
+            full_barrier()
+
+    def _wants_interrupt(self, old: int, new: int) -> bool:
+        """Virtio 1.2 §2.7.7.2: has the used index passed what the driver waits for?"""
+        if not self._event_idx:
+            return not _U16.unpack_from(self._available, 0)[0] & _NO_INTERRUPT
+        event: int = _U16.unpack_from(self._available, _RING + 2 * self.size)[0]
+        return (new - event - 1 & _WRAP) < (new - old & _WRAP)
+
+    def _walk(self, chain: Chain, table: memoryview, entries: int, at: int, *, may_be_indirect: bool) -> None:
+        for _ in range(min(entries, MAX_SEGMENTS)):
+            if at >= entries:
+                raise BrokenQueue(f"descriptor {at} of {entries}")
+            address, length, flags, following = _DESCRIPTOR.unpack_from(table, 16 * at)
+            if flags & _INDIRECT:
+                self._walk_indirect(chain, address, length, flags, allowed=may_be_indirect)
+                return
+            self._add(chain, address, length, bool(flags & _WRITE))
+            if not flags & _NEXT:
+                return
+            at = following
+        raise BrokenQueue(f"the chain at descriptor {chain.head} is a loop or too long")
+
+    def _walk_indirect(self, chain: Chain, address: int, length: int, flags: int, *, allowed: bool) -> None:
+        """A table of descriptors elsewhere; it ends the chain, and holds no further table (§2.7.5.3)."""
+        if not allowed or flags & _NEXT or length == 0 or length % 16:
+            raise BrokenQueue(f"indirect descriptor of {length} bytes, flags {flags:#x}")
+        try:
+            table = self._memory.segment(address, length)
+        except BadAddress as error:
+            raise BrokenQueue(f"indirect table: {error}") from error
+        self._walk(chain, table, length // 16, 0, may_be_indirect=False)
+
+    def _add(self, chain: Chain, address: int, length: int, writable: bool) -> None:
+        if length == 0 or (chain.writable and not writable):
+            raise BrokenQueue("a descriptor is empty, or readable behind a writable one")
+        try:
+            segment = self._memory.segment(address, length)
+        except BadAddress as error:
+            raise BrokenQueue(str(error)) from error
+        if writable:
+            chain.writable.append(segment)
+            chain.writable_gpas.append(address)
+            chain.writable_length += length
+        else:
+            chain.readable.append(segment)
+            chain.readable_length += length
+
+    def _tell_written(self, chain: Chain, written: int) -> None:
+        for gpa, segment in zip(chain.writable_gpas, chain.writable, strict=True):
+            if written <= 0:
+                return
+            self._memory.written(gpa, min(written, len(segment)))
+            written -= len(segment)
