@@ -67,7 +67,7 @@ def interleave(sides: Sequence[Side], runs: int, marker: bytes, timeout: float) 
     return results
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, but Python may keep bytecode: an installed package has it, a working tree after its first run."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
@@ -79,13 +79,13 @@ def time_until(marker: bytes, command: Sequence[str], timeout: float) -> float |
     """
     start = time.monotonic()
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment()
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment()
     ) as process:
         assert process.stdout is not None
         try:
             return _watch(process.stdout.fileno(), marker, start, timeout)
         finally:
-            _end(process)
+            end(process)
 
 
 def _watch(fd: int, marker: bytes, start: float, timeout: float) -> float | str:
@@ -95,19 +95,21 @@ def _watch(fd: int, marker: bytes, start: float, timeout: float) -> float | str:
             break
         data = os.read(fd, READ_SIZE)
         if not data:
-            return f"ended: {_last_line(output)}"
+            return f"ended: {last_line(output)}"
         output += data
         if marker in output:
             return time.monotonic() - start
-    return f"hung for {timeout:.0f} s: {_last_line(output)}"
+    return f"hung for {timeout:.0f} s: {last_line(output)}"
 
 
-def _last_line(output: bytes) -> str:
+def last_line(output: bytes | bytearray) -> str:
+    """The last that a run said, for the table."""
     lines = output[-TAIL:].decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else "no output"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL for one that does not go."""
     process.terminate()
     try:
         process.wait(EXIT_TIMEOUT)
