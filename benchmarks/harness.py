@@ -86,9 +86,9 @@ def _one(run: Run, into: Runs) -> None:
 
 
 def ratio(name: str, results: Mapping[str, Runs]) -> float | None:
-    """Our median over QEMU's; none if one of them is missing."""
-    medians = [results[side].median(name) if side in results else None for side in SIDES]
-    return medians[0] / medians[1] if medians[0] is not None and medians[1] else None
+    """The first side's median over the second's, which is QEMU's; none if one of them is missing."""
+    ours, other = [runs.median(name) for runs in results.values()][:2]
+    return ours / other if ours is not None and other else None
 
 
 def report(
