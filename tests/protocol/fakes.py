@@ -12,6 +12,7 @@ from stratovirt.errors import CommandError
 from stratovirt.machine.control import RunState
 from stratovirt.machine.events import (
     Cause,
+    DeviceDeleted,
     Event,
     EventBus,
     PowerdownRequested,
@@ -21,6 +22,7 @@ from stratovirt.machine.events import (
     WasReset,
 )
 from stratovirt.machine.info import ChardevInfo, MachineInfo, Topology, VcpuInfo
+from stratovirt.machine.inventory import BlockNode, DeviceRequest, Netdev, PluggedDevice
 from stratovirt.qmp.catalog import Catalog, MachineType, OptionInfo, Parameter, TypeInfo
 from stratovirt.qmp.flow import Throttle
 from stratovirt.qmp.handler import Reply
@@ -51,6 +53,39 @@ CATALOG = Catalog(
 )
 
 
+class FakeInventory:
+    """Carries everything out, and remembers what was asked."""
+
+    def __init__(self, events: EventBus) -> None:
+        self.asked: list[object] = []
+        self._events = events
+
+    async def add_block_node(self, node: BlockNode) -> None:
+        self.asked.append(node)
+
+    async def remove_block_node(self, name: str) -> None:
+        self.asked.append(name)
+
+    async def add_netdev(self, netdev: Netdev) -> None:
+        self.asked.append(netdev)
+
+    async def remove_netdev(self, id: str) -> None:
+        self.asked.append(id)
+
+    async def plug(self, request: DeviceRequest) -> None:
+        self.asked.append(request)
+
+    async def unplug(self, id: str) -> None:
+        self.asked.append(id)
+        self._events.publish(DeviceDeleted(id))
+
+    def devices(self) -> list[PluggedDevice]:
+        return []
+
+    def block_nodes(self) -> list[BlockNode]:
+        return []
+
+
 class FakeControl:
     """A machine that is nothing but its run state, and what it says of itself.
 
@@ -62,6 +97,7 @@ class FakeControl:
         self.state = RunState.RUNNING
         self.crash_reason: str | None = None
         self.events = EventBus()
+        self.inventory = FakeInventory(self.events)
         self.info = INFO
         self.memory: dict[int, int] = {}  # words by address
         self._turn = trio.Lock()

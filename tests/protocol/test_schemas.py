@@ -12,7 +12,16 @@ import pytest
 import trio
 
 from stratovirt.machine.control import RunState
-from stratovirt.machine.events import Cause, Event, PowerdownRequested, Resumed, ShutDown, Stopped, WasReset
+from stratovirt.machine.events import (
+    Cause,
+    DeviceDeleted,
+    Event,
+    PowerdownRequested,
+    Resumed,
+    ShutDown,
+    Stopped,
+    WasReset,
+)
 from stratovirt.qmp import arguments, events, generate, reference, schemas
 from stratovirt.qmp.commands.notbuilt import NOT_BUILT
 from stratovirt.qmp.schemas import Schema
@@ -43,7 +52,7 @@ NEED_A_DEVICE = {"balloon", "query-balloon"}
 NEED_A_DESCRIPTOR = {"getfd", "closefd"}
 AS_SENT = CONTRACT.commands.keys() - {*NOT_BUILT, *NEED_A_DEVICE, *NEED_A_DESCRIPTOR}
 """Commands whose examples can be sent to a bare machine as they are."""
-WITHOUT_CAUSE = {"DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "BALLOON_CHANGED"}
+WITHOUT_CAUSE = {"DEVICE_UNPLUG_GUEST_ERROR", "BALLOON_CHANGED"}
 """Events of devices that are not built."""
 
 
@@ -159,7 +168,7 @@ def shape(message: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_domain_event_has_a_schema_for_its_wire_form_and_every_event_schema_an_event() -> None:
     seen = set()
-    happened: list[Event] = [Stopped(), Resumed(), PowerdownRequested()]
+    happened: list[Event] = [Stopped(), Resumed(), PowerdownRequested(), DeviceDeleted("net-0")]
     for event in [*happened, *map(WasReset, Cause), *map(ShutDown, Cause)]:
         name, data = events.wire(event)
         validators().of(CONTRACT.events[name], "/data").validate(data)

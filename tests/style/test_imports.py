@@ -34,6 +34,7 @@ DOORS = {
         "stratovirt.machine.control",
         "stratovirt.machine.events",
         "stratovirt.machine.info",
+        "stratovirt.machine.inventory",
     },
     "stratovirt.qmp": {"stratovirt.qmp.protocol"},  # all that client sees
     "stratovirt.accel": {"stratovirt.accel.protocol"},  # all that boot and devices see

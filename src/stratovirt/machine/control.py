@@ -12,6 +12,7 @@ from typing import Protocol
 
 from stratovirt.machine.events import EventBus
 from stratovirt.machine.info import MachineInfo, VcpuInfo
+from stratovirt.machine.inventory import Inventory
 
 
 class RunState(enum.Enum):
@@ -41,6 +42,10 @@ class MachineControl(Protocol):
 
     @property
     def info(self) -> MachineInfo: ...
+
+    @property
+    def inventory(self) -> Inventory:
+        """What is plugged in, and how that is changed."""
 
     async def vcpus(self) -> Sequence[VcpuInfo]:
         """The vCPUs as they are now; waits until they have been built. None after a crash."""

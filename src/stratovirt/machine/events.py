@@ -57,7 +57,14 @@ class ShutDown:
     cause: Cause
 
 
-Event = Stopped | Resumed | PowerdownRequested | WasReset | ShutDown
+@dataclass(frozen=True)
+class DeviceDeleted:
+    """A device has gone from the machine; its id is free."""
+
+    id: str
+
+
+Event = Stopped | Resumed | PowerdownRequested | WasReset | ShutDown | DeviceDeleted
 Subscriber = Callable[[Event], None]
 
 

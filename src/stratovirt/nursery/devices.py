@@ -22,6 +22,7 @@ class DeviceTask:
         self.transport = transport
         self._serving = trio.Lock()  # fair: who waits to quiesce comes before who serves anew
         self._quiescing = 0
+        self._draining = 0
         self._home = trio.CancelScope()
 
     async def run(self) -> None:
@@ -46,6 +47,16 @@ class DeviceTask:
         finally:
             self._quiescing -= 1
 
+    @asynccontextmanager
+    async def drained(self) -> AsyncIterator[None]:
+        """As :meth:`quiesced`, with all that the driver had asked for done."""
+        self._draining += 1
+        try:
+            async with self.quiesced():
+                yield
+        finally:
+            self._draining -= 1
+
     async def _serve(self) -> None:
         if self.transport.device.blocking:
             await self._serve_in_thread()
@@ -56,6 +67,7 @@ class DeviceTask:
             try:
                 await trio.sleep_forever()
             finally:
+                self._last_work()
                 self.transport.detach(reactor)
 
     async def _serve_in_thread(self) -> None:
@@ -63,8 +75,13 @@ class DeviceTask:
         try:
             self.transport.attach(reactor)
             try:
-                await reactor.run()
+                await reactor.run(self._last_work)
             finally:
                 self.transport.detach(reactor)
         finally:
             reactor.close()
+
+    def _last_work(self) -> None:
+        """On the device's thread, before it is not served any more."""
+        if self._draining:
+            self.transport.drain()

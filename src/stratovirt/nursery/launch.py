@@ -46,8 +46,8 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
             chardev.open()
         claimed.enter_context(pidfile(options.pidfile))
         console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
-        board = Plugboard(options, claimed)
-        preparation.build(board.devices)
+        plugboard = Plugboard(options, claimed)
+        preparation.build(plugboard.devices)
         return run.main(
             run.Launch(
                 take_board=preparation.take_board,
@@ -62,6 +62,7 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
                 info=machine_info(
                     options, preparation.accelerator.name, everything, _used(console, monitors)
                 ),
+                fittings=plugboard,
             )
         )
 

@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from stratovirt.boot.platform import VIRTIO_GSIS
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.device import VirtioDevice
-from stratovirt.errors import OptionError
+from stratovirt.errors import ConfigError, OptionError
+from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
+from stratovirt.nursery.hotplug import Backend, Slot
 
 Maker = Callable[[config.Device, "Plugboard"], VirtioDevice]
 
@@ -23,6 +25,8 @@ MAKERS: dict[str, Maker] = {}
 class Plugboard:
     """The board's virtio devices in slot order, and the host's resources that they use.
 
+    Implements :class:`stratovirt.nursery.hotplug.Fittings`.
+
     :param claimed: gives everything back at the end of the run.
     :raises OptionError: a resource cannot be had.
     """
@@ -31,8 +35,31 @@ class Plugboard:
         self.options = options
         self.claimed = claimed
         self.devices: list[VirtioDevice] = []
+        self.slots: list[Slot] = []
+        self.backends: dict[DeviceKind, dict[str, Backend]] = {"block": {}, "net": {}}
+        self.nodes: dict[str, BlockNode] = {}
+        self.reserved = frozenset(spec.id for spec in _fixed(options))
+        claimed.callback(self._close_backends)
         for spec in _fixed(options):
             self.devices.append(MAKERS[spec.driver](spec, self))
+
+    @classmethod
+    def without_guest(cls) -> Plugboard:
+        """That of ``-machine none``."""
+        return cls(Config(machine=config.Machine("none")), ExitStack())
+
+    def open_disk(self, node: BlockNode) -> Backend:
+        """See :class:`Fittings`."""
+        raise ConfigError(f"{node.filename}: disks are not built yet")
+
+    def open_netdev(self, netdev: Netdev) -> Backend:
+        """See :class:`Fittings`."""
+        raise ConfigError(f"{netdev.id}: network cards are not built yet")
+
+    def _close_backends(self) -> None:
+        for backends in self.backends.values():
+            for backend in backends.values():
+                backend.close()
 
 
 def slot_count(options: Config) -> int:

@@ -69,11 +69,15 @@ class ThreadReactor:
         self._epoll.unregister(fd)
         del self._ready[fd]
 
-    async def run(self) -> None:
-        """Serve until cancelled; returns when the thread has ended."""
+    async def run(self, last: Ready) -> None:
+        """Serve until cancelled; returns when the thread has ended.
+
+        :param last: what the thread does before it ends.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_when_cancelled)
-            await trio.to_thread.run_sync(self._loop, limiter=trio.CapacityLimiter(1), thread_name=self._name)
+            limiter = trio.CapacityLimiter(1)
+            await trio.to_thread.run_sync(self._loop, last, limiter=limiter, thread_name=self._name)
             nursery.cancel_scope.cancel()
 
     def close(self) -> None:
@@ -87,10 +91,11 @@ class ThreadReactor:
         finally:
             os.eventfd_write(self._stop, 1)
 
-    def _loop(self) -> None:
+    def _loop(self, last: Ready) -> None:
         while True:
             for fd, _ in self._epoll.poll():
                 if fd == self._stop:
+                    _call(last)
                     return
                 if ready := self._ready.get(fd):  # unwatched by a call just before?
                     _call(ready)

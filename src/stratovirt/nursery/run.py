@@ -22,6 +22,7 @@ from stratovirt.errors import ConfigError
 from stratovirt.machine.info import MachineInfo
 from stratovirt.machine.microvm import Microvm
 from stratovirt.nursery.console import Console, SharedConsole
+from stratovirt.nursery.hotplug import Fittings
 from stratovirt.nursery.machine import MachineTree
 from stratovirt.nursery.monitors import Monitor, Monitors, ReadlineMonitor
 from stratovirt.nursery.signals import end_on_signals
@@ -49,6 +50,7 @@ class Launch:
     :param wait_for: first connections that the machine's start waits for (``wait=on``).
     :param ready: called when monitors answer and the machine is built.
     :param info: what managers may ask about the machine.
+    :param fittings: its replaceable devices and their backends; None: it has none.
     """
 
     take_board: Callable[[], Microvm | None]
@@ -61,12 +63,14 @@ class Launch:
     shutdown: bool
     console_shared: bool = False
     info: MachineInfo = NO_GUEST
+    fittings: Fittings | None = None
 
 
 async def run(launch: Launch) -> int:
     """Run until quit, a guest's power-off or a signal; the process's exit code."""
     supervisor = Supervisor(
         launch.info,
+        launch.fittings,
         freeze=launch.freeze,
         waits=bool(launch.wait_for),
         reboot=launch.reboot,

@@ -7,7 +7,7 @@ checkpoint between, so that no client can see one without the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +26,11 @@ from stratovirt.machine.events import (
     WasReset,
 )
 from stratovirt.machine.info import MachineInfo, VcpuInfo
+from stratovirt.machine.inventory import Inventory
 from stratovirt.memory import BadAddress
+from stratovirt.nursery.devices import DeviceTask
+from stratovirt.nursery.hotplug import Fittings, HotPlug
+from stratovirt.nursery.plugging import Plugboard
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +47,17 @@ ALLOWED = {
     "cont": {RunState.PRELAUNCH, RunState.PAUSED, RunState.POSTMIGRATE},
     "system_reset": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED, RunState.SHUTDOWN},
     "system_powerdown": {RunState.RUNNING},
+    "device_add": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
+    "device_del": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
 }
 
 
 class SupervisedMachine(Protocol):
     """The running machine as the supervisor drives it (:class:`stratovirt.nursery.machine.MachineTree`)."""
+
+    @property
+    def devices(self) -> Sequence[DeviceTask]:
+        """Slot by slot."""
 
     async def pause(self) -> None: ...
 
@@ -77,6 +87,7 @@ class Supervisor:
     """Implements :class:`stratovirt.machine.control.MachineControl`.
 
     :param info: what the machine is; of one without vCPUs none is waited for.
+    :param fittings: its replaceable devices and their backends; None: a machine without any.
     :param freeze: begin in prelaunch and wait for ``cont`` (``-S``).
     :param waits: begin in prelaunch and run once the machine is attached (``wait=on``).
     :param reboot: does a guest's reset restart it (else it ends the machine, ``-no-reboot``)?
@@ -86,6 +97,7 @@ class Supervisor:
     def __init__(
         self,
         info: MachineInfo = NO_GUEST,
+        fittings: Fittings | None = None,
         *,
         freeze: bool = False,
         waits: bool = False,
@@ -102,6 +114,7 @@ class Supervisor:
         self._ends_on_shutdown = shutdown
         self._machine: SupervisedMachine | None = None
         self._built = trio.Event()  # or never to be
+        self.inventory: Inventory = HotPlug(self, fittings or Plugboard.without_guest())
         self._ending: Ending | None = None
         self._ended = trio.Event()
 
@@ -238,6 +251,26 @@ class Supervisor:
                 await self._reset("reset", cause)
             else:
                 await self._shut_down(cause)
+
+    @asynccontextmanager
+    async def changing(self, command: str) -> AsyncIterator[None]:
+        """Hold the turn for ``command``, in a state that allows it.
+
+        :raises CommandError: the state does not.
+        """
+        async with self._changing():
+            if command in ALLOWED:
+                self._require(command)
+            yield
+
+    def device_task(self, index: int) -> DeviceTask:
+        """The task of the device in slot ``index``.
+
+        :raises CommandError: there is no machine.
+        """
+        if self._machine is None:
+            raise CommandError("the machine is not built yet")
+        return self._machine.devices[index]
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from stratovirt.machine.events import Cause, Event, PowerdownRequested, Resumed, ShutDown, Stopped, WasReset
+from stratovirt.machine.events import (
+    Cause,
+    DeviceDeleted,
+    Event,
+    PowerdownRequested,
+    Resumed,
+    ShutDown,
+    Stopped,
+    WasReset,
+)
 
 
 def wire(event: Event) -> tuple[str, dict[str, Any]]:
@@ -20,6 +29,8 @@ def wire(event: Event) -> tuple[str, dict[str, Any]]:
             return "RESET", _cause(cause)
         case ShutDown(cause):
             return "SHUTDOWN", _cause(cause)
+        case DeviceDeleted(id):
+            return "DEVICE_DELETED", {"device": id, "path": id}
     assert_never(event)
 
 

@@ -199,6 +199,25 @@ class VirtioMmio:
 
     # -- the device's thread -------------------------------------------------------------------------
 
+    def drain(self) -> None:
+        """Serve every chain that waits now, and none that comes meanwhile."""
+        for index in range(len(self._live)):
+            for _ in range(self._backlog(index)):
+                if not self._serve(index):
+                    break
+            with self.lock:
+                if queue := self.queue(index):
+                    queue.notify()
+
+    def _backlog(self, index: int) -> int:
+        with self.lock:
+            queue = self.queue(index)
+            try:
+                return queue.backlog() if queue is not None else 0
+            except BrokenQueue as error:
+                self._break(index, str(error))
+                return 0
+
     def _kicked(self, index: int) -> None:
         self.kicks[index].clear()
         for _ in range(UNITS_PER_CALL):

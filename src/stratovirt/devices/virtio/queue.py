@@ -132,9 +132,9 @@ class Virtqueue:
 
         :raises BrokenQueue: the driver broke a rule.
         """
-        if not self._waiting():
+        if not self.backlog():
             self._arm()
-            if not self._waiting():
+            if not self.backlog():
                 return None
         slot = self._next & (self.size - 1)
         (head,) = _U16.unpack_from(self._available, _RING + 2 * slot)
@@ -172,6 +172,16 @@ class Virtqueue:
         if self._wants_interrupt(old, new):
             self._interrupt()
 
+    def backlog(self) -> int:
+        """How many chains wait to be taken.
+
+        :raises BrokenQueue: more than there can be.
+        """
+        count: int = _U16.unpack_from(self._available, _INDEX)[0] - self._next & _WRAP
+        if count > self.size:
+            raise BrokenQueue(f"{count} chains are available in a queue of {self.size}")
+        return count
+
     def save(self) -> dict[str, int]:
         """Where both sides are in the rings; the rings themselves are in guest memory."""
         return {"next": self._next, "used": self._used_index, "signalled": self._signalled}
@@ -189,12 +199,6 @@ class Virtqueue:
             return self._memory.segment(gpa, length)
         except BadAddress as error:
             raise BrokenQueue(f"{name}: {error}") from error
-
-    def _waiting(self) -> bool:
-        count: int = _U16.unpack_from(self._available, _INDEX)[0] - self._next & _WRAP
-        if count > self.size:
-            raise BrokenQueue(f"{count} chains are available in a queue of {self.size}")
-        return count > 0
 
     def _arm(self) -> None:
         """Ask the driver for a kick at the next chain; the caller looks once more after it.

@@ -9,6 +9,7 @@ which commands have a contract and no code yet.
 from stratovirt.qmp.commands import (
     descriptors,
     devices,
+    hotplug,
     human,
     introspection,
     lifecycle,
@@ -21,6 +22,7 @@ from stratovirt.qmp.commands import (
 HANDLERS = (
     *descriptors.HANDLERS,
     *devices.HANDLERS,
+    *hotplug.HANDLERS,
     *human.HANDLERS,
     *introspection.HANDLERS,
     *lifecycle.HANDLERS,

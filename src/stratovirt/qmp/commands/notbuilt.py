@@ -11,15 +11,9 @@ from stratovirt.errors import CommandError
 from stratovirt.qmp.handler import Context, Handler, Reply
 
 NOT_BUILT = (
-    "blockdev-add",
-    "blockdev-del",
     "chardev-add",
     "chardev-remove",
-    "device_add",
-    "device_del",
     "migrate",
-    "netdev_add",
-    "netdev_del",
 )
 
 
