@@ -12,19 +12,31 @@ import pytest
 import trio
 import trio.testing
 
-from stratovirt.testing import QEMU, NotConforming, check_qmp_server, open_socket, started
+from stratovirt.testing import (
+    QEMU,
+    STRATOVIRT,
+    NotConforming,
+    Throttle,
+    check_qmp_server,
+    open_socket,
+    started,
+)
 from stratovirt.testing.conformance.suite import CHECKS
 from tests.protocol.fakes import Supervision, supervised
 
 QEMU_COMMAND = "qemu-system-x86_64"
 
 
-async def test_stratovirt_conforms(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rejects", [False, True])
+async def test_stratovirt_conforms(tmp_path: Path, rejects: bool) -> None:
     path = tmp_path / "qmp.sock"
-    options = ("-machine", "none", "-qmp", f"unix:{path},server,nowait")
+    throttle = "reject" if rejects else "delay"
+    options = ("-machine", "none", "-qmp", f"unix:{path},server,nowait,throttle={throttle}")
+    dialect = replace(STRATOVIRT, throttle=Throttle(rate=100, capacity=100, rejects=rejects))
     async with started(*options, directory=tmp_path) as vm:
-        names = await check_qmp_server(lambda: open_socket(path))
-        assert len(set(names)) == len(CHECKS)
+        names = await check_qmp_server(lambda: open_socket(path), dialect=dialect, ends=True)
+        assert len(set(names)) == len(CHECKS) + 1
+        assert await vm.exit_code() == 0
         assert "Traceback" not in vm.stderr()
 
 
@@ -36,7 +48,8 @@ async def test_qemu_conforms_in_its_own_dialect(tmp_path: Path) -> None:
         await check_qmp_server(lambda: open_socket(path), dialect=QEMU)
         with pytest.raises(NotConforming) as caught:
             await check_qmp_server(lambda: open_socket(path), dialect=replace(QEMU, exact_integers=True))
-    assert list(caught.value.failures) == ["an integer beyond 64 bits is treated as the dialect says"]
+        assert list(caught.value.failures) == ["an integer beyond 64 bits is treated as the dialect says"]
+        await check_qmp_server(lambda: open_socket(path), dialect=QEMU, ends=True)
 
 
 async def test_a_session_over_memory_streams_conforms() -> None:

@@ -14,7 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stratovirt.testing.conformance import QEMU, STRATOVIRT, Dialect, NotConforming, check_qmp_server
+    from stratovirt.testing.conformance import (
+        QEMU,
+        STRATOVIRT,
+        Dialect,
+        NotConforming,
+        Throttle,
+        check_qmp_server,
+    )
     from stratovirt.testing.console import GuestConsole
     from stratovirt.testing.options import VmOptions
     from stratovirt.testing.process import VmProcess, open_socket, started
@@ -31,6 +38,7 @@ __all__ = [
     "NotConforming",
     "RecordedQmp",
     "Result",
+    "Throttle",
     "Vm",
     "VmOptions",
     "VmProcess",
@@ -49,6 +57,7 @@ _HOMES = {
     "NotConforming": "conformance",
     "RecordedQmp": "recorded",
     "Result": "shell",
+    "Throttle": "conformance",
     "Vm": "vm",
     "VmOptions": "options",
     "VmProcess": "process",

@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Throttle(NamedTuple):
+    """How many commands a client may send: a token bucket.
+
+    :ivar rate: per second, sustained.
+    :ivar capacity: at once.
+    :ivar rejects: commands beyond are refused; otherwise they wait.
+    """
+
+    rate: int
+    capacity: int
+    rejects: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +30,7 @@ class Dialect:
     :ivar repeated_stop_refused: ``stop`` while paused is an error.
     :ivar exact_integers: an integer beyond 64 bits is refused, not rounded.
     :ivar max_message: bytes of one message; beyond it one error and the connection's end. None: not tested.
+    :ivar throttle: the flow control of each client. None: there is none.
     """
 
     negotiation_required: bool
@@ -25,6 +40,7 @@ class Dialect:
     repeated_stop_refused: bool
     exact_integers: bool
     max_message: int | None
+    throttle: Throttle | None
 
 
 STRATOVIRT = Dialect(
@@ -35,6 +51,7 @@ STRATOVIRT = Dialect(
     repeated_stop_refused=True,
     exact_integers=True,
     max_message=1 << 20,
+    throttle=Throttle(rate=100, capacity=100),
 )
 
 QEMU = Dialect(
@@ -45,4 +62,5 @@ QEMU = Dialect(
     repeated_stop_refused=False,
     exact_integers=False,
     max_message=None,  # 64 MiB: too much to send in a test
+    throttle=None,
 )

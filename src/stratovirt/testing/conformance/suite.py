@@ -6,15 +6,27 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from stratovirt.testing.conformance import framing, greeting, requests, sessions
+from stratovirt.testing.conformance import (
+    descriptors,
+    ending,
+    framing,
+    greeting,
+    requests,
+    sessions,
+    throttling,
+)
 from stratovirt.testing.conformance.dialect import STRATOVIRT, Dialect
 from stratovirt.testing.conformance.wire import Connect, Server, Violation
 
 Check = Callable[[Server], Awaitable[None]]
 
-CHECKS: tuple[Check, ...] = (*greeting.CHECKS, *requests.CHECKS, *framing.CHECKS, *sessions.CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *(*greeting.CHECKS, *requests.CHECKS, *framing.CHECKS, *sessions.CHECKS),
+    *(*descriptors.CHECKS, *throttling.CHECKS),
+)
+LAST: Check = ending.quit_is_answered_then_everybody_is_told_and_the_connections_end
 CHECK_SECONDS = 30
-"""For one check; the longest takes 0.3 s where flow control does not hold it up."""
+"""For one check; the longest takes 0.5 s, which flow control makes it wait."""
 
 # What a server that does not conform makes a check raise: it says something else, nothing, or hangs up.
 FAILURES = (Violation, LookupError, TypeError, trio.TooSlowError, trio.BrokenResourceError, OSError)
@@ -32,7 +44,9 @@ class NotConforming(AssertionError):
         super().__init__("\n  ".join([f"{len(failures)} of {total} QMP checks failed:", *lines]))
 
 
-async def check_qmp_server(connect: Connect, *, dialect: Dialect = STRATOVIRT) -> list[str]:
+async def check_qmp_server(
+    connect: Connect, *, dialect: Dialect = STRATOVIRT, ends: bool = False
+) -> list[str]:
     """Hold a QMP server to the protocol.
 
     The machine behind it has to be running; it is stopped and continued, and nothing else happens to it.
@@ -40,6 +54,7 @@ async def check_qmp_server(connect: Connect, *, dialect: Dialect = STRATOVIRT) -
 
     :param connect: opens a fresh connection each time it is called; the suite closes it.
     :param dialect: where the server differs on purpose: ``STRATOVIRT``, ``QEMU``, or one of your own.
+    :param ends: the last check is of ``quit``, and the machine is gone afterwards.
     :return: the names of the checks, all of which have passed.
     :raises NotConforming: names every check that failed, and why.
     """
@@ -50,9 +65,12 @@ async def check_qmp_server(connect: Connect, *, dialect: Dialect = STRATOVIRT) -
         if reason is not None:
             failures[_name(check)] = reason
             await server.resume()
+    if ends and (reason := await _failure(LAST, server)) is not None:
+        failures[_name(LAST)] = reason
+    names = [_name(check) for check in (*CHECKS, *([LAST] if ends else []))]
     if failures:
-        raise NotConforming(failures, len(CHECKS))
-    return [_name(check) for check in CHECKS]
+        raise NotConforming(failures, len(names))
+    return names
 
 
 async def _failure(check: Check, server: Server) -> str | None:
