@@ -6,7 +6,6 @@ region's ``close()`` unnoticed (closing with a view still exported raises Buffer
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from stratovirt.memory.layout import ram_ranges
-
-# <sys/mman.h>; Python names it from 3.13 on. RAM larger than the host's is the user's decision, as in QEMU.
-MAP_NORESERVE = 0x4000
+from stratovirt.memory.mapping import Room
 
 
 class BadAddress(Exception):
@@ -34,13 +31,13 @@ class Region:
 
     :param gpa: first guest physical address, page-aligned.
     :param size: bytes, a multiple of the page size.
-    :param mapping: anonymous and private, hence in huge pages where the host has them to give;
-        :class:`stratovirt.memory.template.TemplateRegion` has another.
+    :param room: anonymous and private memory, hence in huge pages where the host has them to give;
+        :class:`stratovirt.memory.template.TemplateRegion` puts a file there.
     """
 
     gpa: int
     size: int
-    mapping: mmap.mmap
+    room: Room
 
     @property
     def end(self) -> int:
@@ -50,16 +47,16 @@ class Region:
     @property
     def host_address(self) -> int:
         """Host virtual address of the first byte, as accelerators want it."""
-        return ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
+        return self.room.address
 
     def discard(self, offset: int, length: int) -> None:
         """Give whole pages back to the host; they read zero from now on."""
-        self.mapping.madvise(mmap.MADV_DONTNEED, offset, length)
+        self.room.mapping.madvise(mmap.MADV_DONTNEED, self.room.start + offset, length)
 
     @cached_property
     def bytes(self) -> memoryview:
         """All of it, writable."""
-        return memoryview(self.mapping)
+        return memoryview(self.room.mapping)[self.room.start : self.room.start + self.size]
 
     def close(self) -> None:
         """Unmap.
@@ -67,7 +64,7 @@ class Region:
         :raises BufferError: a view of the region is still in use.
         """
         self.bytes.release()
-        self.mapping.close()
+        self.room.mapping.close()
 
 
 def _ignore_write(_gpa: int, _length: int) -> None:
@@ -124,7 +121,7 @@ class GuestMemory:
         """
         region = self.region_at(gpa, length)
         offset = gpa - region.gpa
-        with memoryview(region.mapping) as whole, whole[offset : offset + length] as part:
+        with region.bytes[offset : offset + length] as part:
             yield part
 
     def segment(self, gpa: int, length: int) -> memoryview:
@@ -143,7 +140,7 @@ class GuestMemory:
         """
         region = self.region_at(gpa, length)
         offset = gpa - region.gpa
-        return region.mapping[offset : offset + length]
+        return bytes(region.bytes[offset : offset + length])
 
     def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
         """Store ``data`` at ``gpa``.
@@ -153,7 +150,7 @@ class GuestMemory:
         length = len(data)
         region = self.region_at(gpa, length)
         offset = gpa - region.gpa
-        region.mapping[offset : offset + length] = bytes(data)
+        region.bytes[offset : offset + length] = bytes(data)
         self.written(gpa, length)
 
     def discard(self, gpa: int, length: int) -> None:
@@ -182,8 +179,8 @@ class GuestMemory:
 
 
 def _anonymous_region(gpa: int, length: int) -> Region:
-    mapping = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    room = Room(length)
     # Booting Linux touches some 100 MiB: in huge pages, 25,000 faults of the host less than in small ones.
     with suppress(OSError):  # a host kernel built without them
-        mapping.madvise(mmap.MADV_HUGEPAGE)
-    return Region(gpa, length, mapping)
+        room.mapping.madvise(mmap.MADV_HUGEPAGE, room.start, length)
+    return Region(gpa, length, room)

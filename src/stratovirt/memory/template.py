@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import mmap
-import os
 
-from stratovirt.memory.guest import MAP_NORESERVE, GuestMemory, Region
+from stratovirt.memory.guest import GuestMemory, Region
 from stratovirt.memory.layout import ram_ranges
-
-PROT = mmap.PROT_READ | mmap.PROT_WRITE
-MAP_FIXED = 0x10  # <sys/mman.h>; Python has no name for it
+from stratovirt.memory.mapping import Room, map_file, map_zeros
 
 
 class TemplateRegion(Region):
@@ -29,7 +25,7 @@ class TemplateRegion(Region):
         :raises OSError: the host refuses for another reason.
         """
         try:
-            _map_zeros(self.host_address + offset, length)
+            map_zeros(self.host_address + offset, length)
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise
@@ -46,23 +42,11 @@ def map_template(fd: int, size: int) -> GuestMemory:
     offset = 0
     try:
         for gpa, length in ram_ranges(size):
-            flags = mmap.MAP_PRIVATE | MAP_NORESERVE
-            regions.append(TemplateRegion(gpa, length, mmap.mmap(fd, length, flags, PROT, offset=offset)))
+            regions.append(TemplateRegion(gpa, length, Room(length)))
+            map_file(regions[-1].host_address, length, fd, offset)
             offset += length
     except OSError:
         for region in regions:
             region.close()
         raise
     return GuestMemory(regions)
-
-
-def _map_zeros(address: int, length: int) -> None:
-    """Replace what is mapped at ``address`` by zero pages (mmap(2), MAP_FIXED)."""
-    mmap_call = ctypes.CDLL(None, use_errno=True).mmap
-    mmap_call.restype = ctypes.c_void_p
-    mmap_call.argtypes = (
-        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
-    )  # fmt: skip
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
-    if mmap_call(address, length, PROT, flags, -1, 0) != address:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
