@@ -59,7 +59,6 @@ async def test_a_session_of_lines_has_the_answers_that_qemu_gives() -> None:
         ("device_add", "device_add: argument 'id' is missing"),
         ("device_add a,id=b,drvie=c", "device_add: unknown argument 'drvie' (did you mean 'drive'?)"),
         ("balloon -1", "balloon: argument 'value' is -1048576, less than the minimum of 0"),
-        ("info balloon", "No balloon device has been activated"),
         ("info network", "info network: not built yet"),
     ],
 )
@@ -226,7 +225,7 @@ EXAMPLES = {
     "device_add": "device_add virtio-blk-device,id=x",
     "device_del": "device_del x",
 }
-UNTIL_DEVICES_ARE_BUILT = ("not built yet", "No balloon device has been activated")
+UNTIL_DEVICES_ARE_BUILT = "not built yet"
 
 
 async def test_every_command_that_help_lists_works() -> None:

@@ -87,6 +87,8 @@ class FakeFittings:
             raise ConfigError("/nope: No such file or directory")
         return FakeBackend()
 
+    balloon = None
+
     def open_netdev(self, netdev: Netdev) -> Backend:
         return FakeBackend(netdev.fds)
 

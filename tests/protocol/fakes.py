@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from stratovirt.errors import CommandError
+from stratovirt.machine.balloon import BalloonInfo, GuestStatistics
 from stratovirt.machine.control import RunState
 from stratovirt.machine.events import (
     Cause,
@@ -86,6 +87,20 @@ class FakeInventory:
         return []
 
 
+class FakeBalloon:
+    """A guest that has at once what it is to have."""
+
+    def __init__(self) -> None:
+        self.actual = 2 << 30
+        self.statistics: GuestStatistics | None = None
+
+    async def resize(self, size: int) -> None:
+        self.actual = size
+
+    def info(self) -> BalloonInfo:
+        return BalloonInfo(self.actual, self.statistics)
+
+
 class FakeControl:
     """A machine that is nothing but its run state, and what it says of itself.
 
@@ -98,6 +113,7 @@ class FakeControl:
         self.crash_reason: str | None = None
         self.events = EventBus()
         self.inventory = FakeInventory(self.events)
+        self.balloon = FakeBalloon()
         self.info = INFO
         self.memory: dict[int, int] = {}  # words by address
         self._turn = trio.Lock()

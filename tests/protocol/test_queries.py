@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stratovirt.machine.balloon import GuestStatistics
 from stratovirt.machine.info import ChardevInfo, MachineInfo, Place, Topology
 from tests.protocol.client import Client
 from tests.protocol.fakes import supervised
@@ -156,6 +157,17 @@ class TestProbing:
             assert kernel == {"option": "kernel", "parameters": []}
             refused = await client.execute("query-command-line-options", {"option": "kernal"})
             assert "no option 'kernal' (did you mean 'kernel'?)" in refused["error"]["desc"]
+
+    async def test_the_balloon_tells_what_the_guest_said_if_it_did(self) -> None:
+        async with supervised() as here:
+            answers = Answers(await here.client())
+            assert await answers.of("query-balloon") == {"actual": 2 << 30}
+            here.control.balloon.statistics = GuestStatistics(1_700_000_000, {"free-memory": 1 << 20})
+            assert await answers.of("query-balloon") == {
+                "actual": 2 << 30,
+                "stats": {"stat-free-memory": 1 << 20},
+                "last-update": 1_700_000_000,
+            }
 
     async def test_lines_of_the_human_monitor_are_passed_on(self) -> None:
         async with supervised() as here:

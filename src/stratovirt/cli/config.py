@@ -202,6 +202,10 @@ class Object(NamedTuple):
     id: str
     properties: tuple[Property, ...] = ()
 
+    def get(self, name: str) -> str | int | bool | None:
+        """The property's value; None when it was not given."""
+        return dict(self.properties).get(name)
+
 
 class Incoming(NamedTuple):
     """``-incoming``: where the state to restore comes from."""

@@ -38,6 +38,9 @@ MAX_GUEST_CID = 0xFFFF_FFFE
 # QEMU's VIRTQUEUE_MAX_SIZE; virtio itself allows 32768.
 MAX_QUEUE_SIZE = 1024
 
+# A day; QEMU's own bound says nothing (UINT32_MAX).
+MAX_POLLING_SECONDS = 86_400
+
 _ID = Key("id", ID, required=True)
 
 
@@ -167,7 +170,11 @@ _VIRTIO: dict[str, tuple[Key, ...]] = {
         *_QUEUES,
     ),
     "virtio-serial": (),
-    "virtio-balloon": (_property("deflate-on-oom", SWITCH), _property("free-page-reporting", SWITCH)),
+    "virtio-balloon": (
+        _property("deflate-on-oom", SWITCH),
+        _property("free-page-reporting", SWITCH),
+        _property("guest-stats-polling-interval", number(0, MAX_POLLING_SECONDS)),
+    ),
     "virtio-rng": (
         _property("rng", ID, required=True),
         _property("max-bytes", number(1, 1 << 63)),
@@ -215,7 +222,7 @@ def _memory_backend(*more: Key) -> tuple[Key, ...]:
 
 
 _OBJECTS: dict[str, tuple[Key, ...]] = {
-    "rng-random": (_property("filename", FILE, required=True),),
+    "rng-random": (_property("filename", FILE),),
     "iothread": (),
     "memory-backend-ram": _memory_backend(),
     "memory-backend-file": _memory_backend(_property("mem-path", FILE, required=True)),

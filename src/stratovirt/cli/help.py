@@ -1,11 +1,13 @@
 """The text of ``stratovirt -h``, made from the table that the parser uses."""
 
+import textwrap
 from collections.abc import Iterable
 
 from stratovirt.cli.notbuilt import NOT_BUILT
 from stratovirt.cli.options import GROUPS, Group, Option, Takes
 
 WIDTH = 100  # of a line; two terminals fit side by side on a laptop
+INDENT = " " * 6
 
 _START = """\
 stratovirt: boot a Linux kernel in a virtual machine, and manage it over QMP
@@ -57,8 +59,15 @@ def _option(option: Option) -> list[str]:
     if "" in missing:
         return [f"  {names}", f"      {option.help} (not built yet)"]
     lines = [line for form in _forms(option) for line in _wrapped([f"{names} ", *_pieces(form)])]
-    remarks = "".join(f" ({part}: not built yet)" for part in missing)
-    return [*lines, f"      {option.help}{remarks}"]
+    remark = f" (not built yet: {', '.join(missing)})" if missing else ""
+    return [
+        *lines,
+        *_wrapped_text(option.help + remark),
+    ]
+
+
+def _wrapped_text(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
 
 
 def _forms(option: Option) -> list[str]:

@@ -24,14 +24,43 @@ class NotBuilt(NamedTuple):
     asked: Callable[[Config], Iterable[str]]
 
 
+def _driver(name: str) -> NotBuilt:
+    return NotBuilt(
+        "device", name, lambda c: [device.driver for device in c.devices if device.driver == name]
+    )
+
+
+def _object(name: str) -> NotBuilt:
+    return NotBuilt("object", name, lambda c: [thing.type for thing in c.objects if thing.type == name])
+
+
 NOT_BUILT = (
     NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else []),
     NotBuilt("cpu", "features", lambda c: [f"host,{feature}" for feature in _features(c.cpu)]),
+    NotBuilt("mem-path", "", lambda c: [c.mem_path] if c.mem_path else []),
+    NotBuilt("mem-prealloc", "", lambda c: [""] if c.mem_prealloc else []),
     NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
     NotBuilt("drive", "", lambda c: [f"file={drive.file}" for drive in c.drives]),
     NotBuilt("netdev", "", lambda c: [f"id={netdev.id}" for netdev in c.netdevs]),
-    NotBuilt("device", "", lambda c: [device.driver for device in c.devices]),
-    NotBuilt("object", "", lambda c: [thing.type for thing in c.objects]),
+    _driver("virtio-blk-device"),
+    _driver("virtio-net-device"),
+    _driver("virtio-serial-device"),
+    _driver("virtconsole"),
+    _driver("vhost-vsock-device"),
+    _driver("vhost-user-fs-device"),
+    _driver("virtio-blk-pci"),
+    _driver("virtio-net-pci"),
+    _driver("virtio-serial-pci"),
+    _driver("virtio-balloon-pci"),
+    _driver("virtio-rng-pci"),
+    _driver("vhost-vsock-pci"),
+    _driver("vhost-user-fs-pci"),
+    _driver("pcie-root-port"),
+    _driver("vfio-pci"),
+    _object("iothread"),
+    _object("memory-backend-ram"),
+    _object("memory-backend-file"),
+    _object("memory-backend-memfd"),
 )
 
 

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Sequence
 from typing import Protocol
 
+from stratovirt.machine.balloon import Balloon
 from stratovirt.machine.events import EventBus
 from stratovirt.machine.info import MachineInfo, VcpuInfo
 from stratovirt.machine.inventory import Inventory
@@ -46,6 +47,10 @@ class MachineControl(Protocol):
     @property
     def inventory(self) -> Inventory:
         """What is plugged in, and how that is changed."""
+
+    @property
+    def balloon(self) -> Balloon:
+        """How much of its memory the guest has, and how that is changed."""
 
     async def vcpus(self) -> Sequence[VcpuInfo]:
         """The vCPUs as they are now; waits until they have been built. None after a crash."""

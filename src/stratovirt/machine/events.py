@@ -64,7 +64,17 @@ class DeviceDeleted:
     id: str
 
 
-Event = Stopped | Resumed | PowerdownRequested | WasReset | ShutDown | DeviceDeleted
+@dataclass(frozen=True)
+class BalloonMoved:
+    """The guest has got or given back memory by its balloon.
+
+    :ivar actual: bytes that it has now.
+    """
+
+    actual: int
+
+
+Event = Stopped | Resumed | PowerdownRequested | WasReset | ShutDown | DeviceDeleted | BalloonMoved
 Subscriber = Callable[[Event], None]
 
 

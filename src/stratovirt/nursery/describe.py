@@ -111,6 +111,7 @@ def _types() -> Iterator[TypeInfo]:
         for name in names:
             yield TypeInfo(name, parent)
     yield TypeInfo("device", "object", abstract=True)
-    if "" not in _missing("device"):
-        for name, keys in DEVICE.kinds.items():
+    missing = _missing("device")
+    for name, keys in DEVICE.kinds.items():
+        if name not in missing:
             yield TypeInfo(name, "device", properties=tuple(map(_parameter, keys.keys)))

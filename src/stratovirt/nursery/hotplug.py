@@ -14,6 +14,7 @@ from typing import Protocol
 
 import trio
 
+from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.errors import CommandError, ConfigError
 from stratovirt.machine.events import DeviceDeleted, EventBus
 from stratovirt.machine.inventory import BlockNode, DeviceKind, DeviceRequest, Netdev, PluggedDevice
@@ -78,7 +79,11 @@ class Fittings(Protocol):
     :ivar backends: by kind and name; changed in place, closed by their owner at the end.
     :ivar nodes: the block backends as they were asked for, by name.
     :ivar reserved: ids of the machine's other devices.
+    :ivar balloon: None: the machine has none.
     """
+
+    @property
+    def balloon(self) -> VirtioBalloon | None: ...
 
     @property
     def slots(self) -> Sequence[Slot]: ...

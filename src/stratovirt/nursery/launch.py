@@ -23,7 +23,6 @@ from stratovirt.nursery.describe import machine_info
 from stratovirt.nursery.monitors import Monitor, ReadlineMonitor
 from stratovirt.nursery.plugging import Plugboard
 from stratovirt.nursery.prelude import Preparation
-from stratovirt.nursery.ram import claim_ram
 from stratovirt.qmp.flow import Throttle
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
         claimed.enter_context(pidfile(options.pidfile))
         console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
         plugboard = Plugboard(options, claimed)
-        preparation.build(plugboard.devices, claim_ram(options, claimed))
+        preparation.build(plugboard.devices)
         return run.main(
             run.Launch(
                 take_board=preparation.take_board,

@@ -6,19 +6,64 @@ memory, and given back by the launch's ExitStack.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from stratovirt.boot.platform import VIRTIO_GSIS
 from stratovirt.cli import Config, config
+from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.device import VirtioDevice
+from stratovirt.devices.virtio.rng import DEFAULT_PERIOD, NO_LIMIT, VirtioRng
 from stratovirt.errors import ConfigError, OptionError
 from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
 from stratovirt.nursery.hotplug import Backend, Slot
 
+URANDOM = "/dev/urandom"
+
 Maker = Callable[[config.Device, "Plugboard"], VirtioDevice]
 
-MAKERS: dict[str, Maker] = {}
+
+def _make_rng(spec: config.Device, board: Plugboard) -> VirtioDevice:
+    [source] = [thing for thing in board.options.objects if thing.id == spec.get("rng")]
+    fd = _open_entropy(str(source.get("filename") or URANDOM), f"-object {source.type},id={source.id}")
+    board.claimed.callback(os.close, fd)
+    max_bytes, period = spec.get("max-bytes"), spec.get("period")
+    return VirtioRng(
+        fd,
+        int(max_bytes) if max_bytes is not None else NO_LIMIT,
+        int(period) / 1000 if period is not None else DEFAULT_PERIOD,
+    )
+
+
+def _open_entropy(path: str, option: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise OptionError(f"{option},filename={path}", f"{error.strerror}") from error
+    if not stat.S_ISCHR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OptionError(f"{option},filename={path}", "not a character device such as /dev/urandom")
+    return fd
+
+
+def _make_balloon(spec: config.Device, board: Plugboard) -> VirtioDevice:
+    if board.balloon is not None:
+        raise OptionError(f"-device {spec.driver}", "the machine has a balloon already")
+    board.balloon = VirtioBalloon(
+        board.options.memory,
+        deflate_on_oom=bool(spec.get("deflate-on-oom")),
+        page_reporting=bool(spec.get("free-page-reporting")),
+        statistics_seconds=int(spec.get("guest-stats-polling-interval") or 0),
+    )
+    return board.balloon
+
+
+MAKERS: dict[str, Maker] = {
+    "virtio-rng-device": _make_rng,
+    "virtio-balloon-device": _make_balloon,
+}
 """By driver, the devices that take a slot behind the replaceable ones, in the command line's order."""
 
 
@@ -38,6 +83,7 @@ class Plugboard:
         self.slots: list[Slot] = []
         self.backends: dict[DeviceKind, dict[str, Backend]] = {"block": {}, "net": {}}
         self.nodes: dict[str, BlockNode] = {}
+        self.balloon: VirtioBalloon | None = None
         self.reserved = frozenset(spec.id for spec in _fixed(options))
         claimed.callback(self._close_backends)
         for spec in _fixed(options):

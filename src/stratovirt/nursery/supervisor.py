@@ -28,6 +28,7 @@ from stratovirt.machine.events import (
 from stratovirt.machine.info import MachineInfo, VcpuInfo
 from stratovirt.machine.inventory import Inventory
 from stratovirt.memory import BadAddress
+from stratovirt.nursery.balloon import BalloonControl
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.hotplug import Fittings, HotPlug
 from stratovirt.nursery.plugging import Plugboard
@@ -49,6 +50,7 @@ ALLOWED = {
     "system_powerdown": {RunState.RUNNING},
     "device_add": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
     "device_del": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
+    "balloon": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
 }
 
 
@@ -114,7 +116,9 @@ class Supervisor:
         self._ends_on_shutdown = shutdown
         self._machine: SupervisedMachine | None = None
         self._built = trio.Event()  # or never to be
-        self.inventory: Inventory = HotPlug(self, fittings or Plugboard.without_guest())
+        fittings = fittings or Plugboard.without_guest()
+        self.inventory: Inventory = HotPlug(self, fittings)
+        self.balloon = BalloonControl(self, fittings.balloon)
         self._ending: Ending | None = None
         self._ended = trio.Event()
 
@@ -312,6 +316,7 @@ class Supervisor:
             except ImageError as error:
                 self._resume_if_running()
                 raise CommandError(f"{command}: {error}") from error
+        self.balloon.deflate()
         if self._state is RunState.SHUTDOWN:
             self._enter(RunState.PAUSED)
         self._resume_if_running()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from stratovirt.machine.events import (
+    BalloonMoved,
     Cause,
     DeviceDeleted,
     Event,
@@ -31,6 +32,8 @@ def wire(event: Event) -> tuple[str, dict[str, Any]]:
             return "SHUTDOWN", _cause(cause)
         case DeviceDeleted(id):
             return "DEVICE_DELETED", {"device": id, "path": id}
+        case BalloonMoved(actual):
+            return "BALLOON_CHANGED", {"actual": actual}
     assert_never(event)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from stratovirt.devices.virtio.queue import Chain, Virtqueue
+from stratovirt.memory import GuestMemory
 
 
 class Reactor(Protocol):
@@ -30,7 +31,11 @@ class Transport(Protocol):
     """Where a device is plugged in, as the device sees it.
 
     :ivar lock: held during each call of :meth:`VirtioDevice.serve` and :meth:`VirtioDevice.reset`.
+    :ivar memory: the guest's; what is in a chain needs no other way to it.
     """
+
+    @property
+    def memory(self) -> GuestMemory: ...
 
     @property
     def lock(self) -> threading.Lock: ...

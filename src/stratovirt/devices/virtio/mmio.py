@@ -101,7 +101,7 @@ class VirtioMmio:
         self.lock = threading.Lock()
         self.interrupt = Interrupt(line)
         self.status = 0
-        self._memory = memory
+        self.memory = memory
         self._generation = 0
         self._offered = device.features | RING_FEATURES
         self._live: list[Virtqueue | None] = [None] * len(device.queue_sizes)
@@ -356,7 +356,7 @@ class VirtioMmio:
     def _make_queue(self, index: int) -> Virtqueue:
         setup = self._setups[index]
         used = partial(self.interrupt.signal, USED_BUFFER)
-        return Virtqueue(self._memory, index, setup.size, setup.rings, self._accepted, used)
+        return Virtqueue(self.memory, index, setup.size, setup.rings, self._accepted, used)
 
     def _disable_all(self) -> None:
         for index in range(len(self._live)):

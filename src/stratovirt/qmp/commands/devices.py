@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stratovirt.errors import CommandError
 from stratovirt.qmp.handler import Context, Handler, Reply, command
 
 if TYPE_CHECKING:
@@ -39,16 +38,17 @@ async def query_chardev(context: Context, arguments: NoArguments) -> Reply:
 
 @command("balloon")
 async def balloon(context: Context, arguments: Balloon) -> Reply:
-    raise _no_balloon()
+    await context.control.balloon.resize(arguments.value)
+    return Reply()
 
 
 @command("query-balloon")
 async def query_balloon(context: Context, arguments: NoArguments) -> Reply:
-    raise _no_balloon()
-
-
-def _no_balloon() -> CommandError:
-    return CommandError("No balloon device has been activated", "DeviceNotActive")
+    info = context.control.balloon.info()
+    if info.statistics is None:
+        return Reply({"actual": info.actual})
+    stats = {f"stat-{name}": value for name, value in info.statistics.values.items()}
+    return Reply({"actual": info.actual, "stats": stats, "last-update": info.statistics.time})
 
 
 HANDLERS = (query_chardev, balloon, query_balloon, *(_listing_nothing(name) for name in EMPTY))
