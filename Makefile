@@ -14,7 +14,7 @@ help: ## this list
 
 setup: $(STAMP) ## build the virtual environment; leaves .venv/bin/stratovirt
 
-$(STAMP): pyproject.toml setup.py $(wildcard src/stratovirt/accel/*/_build.py) $(wildcard src/stratovirt/accel/tcg/glue/*)
+$(STAMP): pyproject.toml setup.py $(wildcard src/stratovirt/accel/*/_build.py) $(wildcard src/stratovirt/accel/tcg/glue/*) $(wildcard src/stratovirt/native/*.[ch] src/stratovirt/native/_build.py)
 	@$(PYTHON) tools/preflight.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip

@@ -1,4 +1,4 @@
-"""The two C extensions; everything else about the package is in pyproject.toml.
+"""The three C extensions; everything else about the package is in pyproject.toml.
 
 setuptools has no declarative form for cffi's API mode, so this keyword is the whole reason for the file.
 """
@@ -7,6 +7,7 @@ from setuptools import setup
 
 setup(
     cffi_modules=[
+        "src/stratovirt/native/_build.py:ffi",
         "src/stratovirt/accel/kvm/_build.py:ffi",
         "src/stratovirt/accel/tcg/_build.py:ffi",
     ],

@@ -4,6 +4,7 @@ chunks, the speed of the reader, and the moment it comes or goes. The guest is a
 Tests of timing use trio's mock clock: time stands still unless the test moves it.
 """
 
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratovirt.chardev.port import GATHER_SECONDS, INPUT_LIMIT, OUTPUT_CHUNK, OUTPUT_LIMIT, BytePort
-from stratovirt.chardev.wakeup import Wakeup
 
 DEADLINE = 20.0
 
@@ -275,14 +275,9 @@ async def test_the_first_byte_after_a_silence_goes_out_at_once(
 async def test_output_in_a_row_goes_out_in_one_piece_and_wakes_nobody(
     port: BytePort, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wakes: list[Wakeup] = []
-    wake = Wakeup.set
-
-    def counted(wakeup: Wakeup) -> None:
-        wakes.append(wakeup)
-        wake(wakeup)
-
-    monkeypatch.setattr(Wakeup, "set", counted)
+    wakes: list[int] = []
+    read = os.eventfd_read
+    monkeypatch.setattr(os, "eventfd_read", lambda fd: wakes.append(read(fd)))
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(port.attach, ours)
@@ -293,7 +288,10 @@ async def test_output_in_a_row_goes_out_in_one_piece_and_wakes_nobody(
         await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(GATHER_SECONDS)
         assert await theirs.receive_some() == b"ello"
-        assert len(wakes) == 1
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(GATHER_SECONDS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert wakes == [1]
         nursery.cancel_scope.cancel()
 
 

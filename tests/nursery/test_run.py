@@ -15,7 +15,7 @@ from stratovirt.boot.plan import BootRequest, plan
 from stratovirt.chardev.protocol import Chardev, Handler
 from stratovirt.chardev.sinks import RingBuffer
 from stratovirt.chardev.unix import UnixServer
-from stratovirt.devices.serial import Serial
+from stratovirt.devices.rtc import Rtc
 from stratovirt.errors import AcceleratorError
 from stratovirt.machine.microvm import Microvm
 from stratovirt.nursery.monitors import Monitor
@@ -26,6 +26,8 @@ from tests.system.qmp import Qmp, QmpError, connected
 SECONDS = 30
 # mov dx, 0x3f8; mov al, 'A'; out dx, al; pause; jmp back to the out
 PRINTS_FOR_EVER = bytes.fromhex("66baf803 b041 ee f390 ebfb")
+# al to the clock's index port, 0x70; pause; jmp to the out
+SETS_THE_CLOCK = bytes.fromhex("e670 f390 ebfa")
 # lidt with an empty table, then int3: a triple fault
 TRIPLE_FAULTS = bytes.fromhex("0f011c2500000000 cc")
 # mov ecx, 2^27; loop; then a triple fault: a moment in which the test takes the kernel away
@@ -133,11 +135,11 @@ async def test_a_running_machine_quits_with_0(tmp_path: Path) -> None:
 async def test_an_exception_in_a_vcpu_thread_is_a_state_that_clients_can_ask_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explode(_serial: Serial, _offset: int, _size: int, _value: int) -> None:
+    def explode(_rtc: Rtc, _offset: int, _size: int, _value: int) -> None:
         raise AcceleratorError("injected into the vCPU thread")
 
-    monkeypatch.setattr(Serial, "pio_write", explode)
-    async with running(tmp_path, PRINTS_FOR_EVER) as vm, connected(vm.monitor) as qmp:
+    monkeypatch.setattr(Rtc, "pio_write", explode)
+    async with running(tmp_path, SETS_THE_CLOCK) as vm, connected(vm.monitor) as qmp:
         await crashed(qmp)
         assert "injected into the vCPU thread" in await reason_of(qmp)
         async with connected(vm.monitor) as late:

@@ -8,10 +8,10 @@ import pytest
 import trio.testing
 
 from stratovirt.chardev.protocol import Handler
-from stratovirt.devices.serial import Serial
+from stratovirt.devices.rtc import Rtc
 from stratovirt.errors import AcceleratorError
 from stratovirt.testing import GuestConsole
-from tests.nursery.test_run import PRINTS_FOR_EVER, running
+from tests.nursery.test_run import SETS_THE_CLOCK, running
 
 
 class Terminal:
@@ -36,13 +36,13 @@ class Terminal:
 async def test_a_person_can_ask_why_the_machine_crashed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explode(_serial: Serial, _offset: int, _size: int, _value: int) -> None:
+    def explode(_rtc: Rtc, _offset: int, _size: int, _value: int) -> None:
         raise AcceleratorError("injected into the vCPU thread")
 
-    monkeypatch.setattr(Serial, "pio_write", explode)
+    monkeypatch.setattr(Rtc, "pio_write", explode)
     terminal = Terminal()
     screen = GuestConsole(terminal.person)
-    async with running(tmp_path, PRINTS_FOR_EVER, terminal, shared=True) as vm:
+    async with running(tmp_path, SETS_THE_CLOCK, terminal, shared=True) as vm:
         await screen.send(b"\x01c")
         await screen.expect(b"(stratovirt) ")
         while True:

@@ -124,6 +124,17 @@ class Accelerator(Protocol):
     def irq_line(self, gsi: int) -> IrqLine:
         """Input ``gsi`` (0–23). 0–15 also reach the PIC."""
 
+    def native_irq(self, gsi: int) -> int:
+        """Input ``gsi`` for a device in C: address of a ``struct native_irq``, valid as long as this is."""
+
+    def add_native_ports(self, first: int, count: int, device: int) -> None:
+        """Let the ``struct native_device`` at address ``device`` serve one-byte accesses to ``count`` ports.
+
+        Before any vCPU runs. What the device declines, and wider accesses, still reach the bus.
+
+        :raises MemoryError: there are too many such devices.
+        """
+
     def add_ioeventfd(self, fd: int, address: int, size: int, value: int | None) -> None:
         """From now on a guest write of ``size`` bytes (and ``value``, unless None) to MMIO ``address`` adds
         1 to eventfd ``fd`` and does not reach the bus."""

@@ -2,6 +2,9 @@
 
 Source: National Semiconductor PC16550D data sheet, §8. Bytes move at host speed, so divisor and parity
 are kept for reading back only, and the transmitter is empty whenever its peer has room.
+
+This is the readable form. A machine has its twin in C, :class:`stratovirt.native.uart.Uart`, which tests hold
+to the same values, bytes and interrupts: change both.
 """
 
 from __future__ import annotations

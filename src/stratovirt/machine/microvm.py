@@ -16,13 +16,14 @@ from stratovirt.boot.plan import BootPlan
 from stratovirt.boot.platform import EVENT_POWER_BUTTON, VirtioSlot
 from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
 from stratovirt.devices.rtc import Rtc
-from stratovirt.devices.serial import REGISTERS, Serial, SerialPeer
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.mmio import VirtioMmio
 from stratovirt.errors import OptionError
 from stratovirt.machine.bus import MachineBus
 from stratovirt.machine.power import PowerLine
 from stratovirt.memory import GuestMemory
+from stratovirt.native.line import Line
+from stratovirt.native.uart import REGISTERS, Uart
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,10 @@ BOOT_MARKS = {1: "kernel started", 2: "userspace reached"}
 EVENT_DEVICE_SIZE = 4
 
 
-class ConsoleLine(SerialPeer, Protocol):
-    """A serial line's far end, which tells the UART when input or room has come."""
+class Console(Protocol):
+    """A serial line, and who tells the UART when input or room has come."""
 
+    line: Line
     on_input: Callable[[], None]
     on_room: Callable[[], None]
 
@@ -76,13 +78,14 @@ class Microvm:
             self.close()
             raise
 
-    def add_console(self, console: ConsoleLine) -> None:
-        """The first serial port, its line ending at ``console``."""
+    def add_console(self, console: Console) -> None:
+        """The first serial port, at the end of ``console``'s line."""
         platform = self.plan.request.platform
-        serial = Serial(console, self.accelerator.irq_line(platform.serial_gsi), self._mark)
+        serial = Uart(console.line, self.accelerator.native_irq(platform.serial_gsi), self._mark)
         console.on_input = serial.input_ready
         console.on_room = serial.output_ready
         self.bus.claim_ports(platform.serial_port, REGISTERS, serial)
+        self.accelerator.add_native_ports(platform.serial_port, REGISTERS, serial.native)
         self._devices.append(serial)
 
     def reset(self) -> None:

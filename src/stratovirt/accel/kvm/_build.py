@@ -1,11 +1,15 @@
 """Builds ``stratovirt.accel.kvm._kvm``: <linux/kvm.h> as Python sees it (cffi, API mode).
 
 The compiler fills in every ``...`` from the kernel's own header, so no layout or number is written
-twice. The only C of our own is what has to happen inside a signal handler or between two instructions:
-the kick.
+twice. The only C of our own is what has to happen inside a signal handler or between two instructions (the
+kick), and what reaches devices in C without a turn of Python's lock.
 """
 
+from pathlib import Path
+
 from cffi import FFI
+
+NATIVE = Path(__file__).parents[2] / "native"
 
 CONSTANTS = """
     KVM_API_VERSION KVM_GET_API_VERSION KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE
@@ -117,6 +121,17 @@ int ioctl(int fd, unsigned long request, void *argument);
 void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset);
 int munmap(void *address, size_t length);
 
+struct native_ports { ...; };
+bool native_add(struct native_ports *, uint32_t first, uint32_t count, const void *device);
+
+/* KVM_RUN until an exit that has to be served in Python. -1 with errno, as KVM_RUN. */
+int run_vcpu(int fd, struct kvm_run *, const struct native_ports *);
+
+/* The interrupt inputs of a VM for devices in C; fd -1: it is gone. */
+struct irq_lines { int fd; ...; };
+void connect_lines(struct irq_lines *, int fd);
+uintptr_t native_irq(struct irq_lines *, uint32_t gsi);
+
 int install_kick_handler(int signal_number);
 void kick(struct kvm_run *run, int thread, int signal_number);
 """
@@ -129,6 +144,52 @@ SOURCE = r"""
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+
+#include "native.h"
+
+static bool serve_natively(struct kvm_run *run, const struct native_ports *ports)
+{
+    uint8_t *items = (uint8_t *)run + run->io.data_offset;
+
+    if (run->exit_reason != KVM_EXIT_IO || run->io.size != 1)
+        return false;
+    for (uint32_t i = 0; i < run->io.count; i++)
+        if (run->io.direction == KVM_EXIT_IO_OUT ? !native_write(ports, run->io.port, items[i])
+                                                 : !native_read(ports, run->io.port, &items[i]))
+            return false; /* a device declines a port, so the first item already */
+    return true;
+}
+
+static int run_vcpu(int fd, struct kvm_run *run, const struct native_ports *ports)
+{
+    do {
+        if (ioctl(fd, KVM_RUN, 0) < 0)
+            return -1;
+    } while (serve_natively(run, ports));
+    return 0;
+}
+
+enum { IRQ_LINES = 24 };
+struct irq_lines { int fd; struct native_irq irqs[IRQ_LINES]; };
+
+static void set_level(void *owner, uint32_t gsi, bool level)
+{
+    struct kvm_irq_level input = {.irq = gsi, .level = level};
+
+    ioctl(((struct irq_lines *)owner)->fd, KVM_IRQ_LINE, &input);
+}
+
+static void connect_lines(struct irq_lines *lines, int fd)
+{
+    lines->fd = fd;
+    for (int i = 0; i < IRQ_LINES; i++)
+        lines->irqs[i] = (struct native_irq){lines, i, set_level};
+}
+
+static uintptr_t native_irq(struct irq_lines *lines, uint32_t gsi)
+{
+    return (uintptr_t)&lines->irqs[gsi];
+}
 
 static void wake_only(int signal_number) { (void)signal_number; }
 
@@ -159,7 +220,13 @@ static void kick(struct kvm_run *run, int thread, int signal_number)
 ffi = FFI()
 ffi.cdef("\n".join(f"#define {name} ..." for name in CONSTANTS.split()))
 ffi.cdef(DECLARATIONS)
-ffi.set_source("stratovirt.accel.kvm._kvm", SOURCE, extra_compile_args=["-O2", "-Wall"])
+ffi.set_source(
+    "stratovirt.accel.kvm._kvm",
+    SOURCE,
+    include_dirs=[str(NATIVE)],
+    depends=[str(NATIVE / "native.h")],
+    extra_compile_args=["-O2", "-Wall"],
+)
 
 if __name__ == "__main__":
     ffi.compile(tmpdir="src", verbose=True)

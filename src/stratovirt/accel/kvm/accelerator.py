@@ -67,6 +67,15 @@ class KvmAccelerator:
         """See :meth:`stratovirt.accel.protocol.Accelerator.irq_line`."""
         return KvmIrqLine(self.vm, gsi)
 
+    def native_irq(self, gsi: int) -> int:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.native_irq`."""
+        return self.vm.native_irq(gsi)
+
+    def add_native_ports(self, first: int, count: int, device: int) -> None:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.add_native_ports`."""
+        for thread in self.threads:
+            thread.add_native_ports(first, count, device)
+
     def add_irqfd(self, fd: int, gsi: int, resample_fd: int | None = None) -> None:
         """See :meth:`KvmVm.add_irqfd`."""
         self.vm.add_irqfd(fd, gsi, resample_fd)

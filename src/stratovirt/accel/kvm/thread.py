@@ -48,6 +48,7 @@ class KvmVcpuThread:
         self._bus = bus
         self._memory = memory
         self._page = vcpu.run_page
+        self._ports = ffi.new("struct native_ports *")
         self._native_id = 0  # of the thread in run(); 0 while there is none
         self._serve: dict[int, Callable[[], None]] = {
             lib.KVM_EXIT_IO: self._serve_io,
@@ -56,6 +57,11 @@ class KvmVcpuThread:
         }
         if lib.install_kick_handler(KICK_SIGNAL) < 0:
             raise OSError(ffi.errno, f"sigaction: {os.strerror(ffi.errno)}")
+
+    def add_native_ports(self, first: int, count: int, device: int) -> None:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.add_native_ports`."""
+        if not lib.native_add(self._ports, first, count, ffi.cast("void *", device)):
+            raise MemoryError
 
     def kick(self) -> None:
         """See :meth:`stratovirt.accel.protocol.VcpuThread.kick`."""
@@ -71,9 +77,9 @@ class KvmVcpuThread:
             self._native_id = 0
 
     def _run(self) -> RunEnd:
-        page, fd = self._page, self._vcpu.fd
+        page, fd, ports = self._page, self._vcpu.fd, self._ports
         while True:
-            if lib.ioctl(fd, lib.KVM_RUN, ffi.NULL) < 0:
+            if lib.run_vcpu(fd, page, ports) < 0:
                 self._check_interruption(ffi.errno)
                 if page.immediate_exit:
                     page.immediate_exit = 0

@@ -52,6 +52,8 @@ class KvmVm:
     def __init__(self, system: KvmSystem, memory: GuestMemory) -> None:
         self.fd = ioctl(system.fd, "KVM_CREATE_VM")
         self._memory = memory
+        self._lines = ffi.new("struct irq_lines *")
+        lib.connect_lines(self._lines, self.fd)
         try:
             self._set_slots(flags=0)
             ioctl(self.fd, "KVM_SET_TSS_ADDR", TSS_ADDRESS)
@@ -71,6 +73,7 @@ class KvmVm:
 
     def close(self) -> None:
         """Give the VM back; the kernel ends it when its vCPUs are closed too."""
+        self._lines.fd = -1
         os.close(self.fd)
 
     # -- interrupts ----------------------------------------------------------------------------------
@@ -78,6 +81,10 @@ class KvmVm:
     def set_irq_line(self, gsi: int, level: bool) -> None:
         """Drive input ``gsi`` of the controllers."""
         ioctl(self.fd, "KVM_IRQ_LINE", ffi.new("struct kvm_irq_level *", {"irq": gsi, "level": level}))
+
+    def native_irq(self, gsi: int) -> int:
+        """Input ``gsi`` for a device in C: address of a ``struct native_irq``."""
+        return int(lib.native_irq(self._lines, gsi))
 
     def signal_msi(self, address: int, data: int) -> bool:
         """Deliver a message-signalled interrupt (PCI 3.0, 6.8.1); False when no CPU took it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 GLUE = Path(__file__).parent / "glue"
+NATIVE = Path(__file__).parents[2] / "native"
 SOURCES = (
     "clock.c",
     "library.c",
@@ -28,8 +29,8 @@ ffi.cdef(f'extern "Python+C" {{\n{(GLUE / "callbacks.h").read_text()}\n}}')
 ffi.set_source(
     "stratovirt.accel.tcg._tcg",
     "\n".join(f'#include "{name}"' for name in SOURCES),  # one translation unit
-    include_dirs=[str(GLUE)],
-    depends=[str(path) for path in sorted(GLUE.iterdir())],
+    include_dirs=[str(GLUE), str(NATIVE)],
+    depends=[str(path) for path in (*sorted(GLUE.iterdir()), NATIVE / "native.h")],
     extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-fvisibility=hidden"],
 )
 

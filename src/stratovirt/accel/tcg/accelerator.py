@@ -80,6 +80,15 @@ class TcgAccelerator:
         """Input ``gsi`` of the IOAPIC, and of the PIC below 16."""
         return self._chip.line(gsi)
 
+    def native_irq(self, gsi: int) -> int:
+        """Input ``gsi``, for a device in C."""
+        return int(lib.tcg_native_irq(self._machine, gsi))
+
+    def add_native_ports(self, first: int, count: int, device: int) -> None:
+        """Let a device in C serve one-byte accesses to these ports, straight from the engine."""
+        if lib.tcg_add_native(self._machine, first, count, device) < 0:
+            raise MemoryError
+
     def add_ioeventfd(self, fd: int, address: int, size: int, value: int | None) -> None:
         """Guest writes of ``value`` to ``address`` add 1 to eventfd ``fd`` from now on."""
         if lib.tcg_add_ioeventfd(self._machine, fd, address, size, value is None, value or 0) < 0:

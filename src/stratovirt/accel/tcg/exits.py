@@ -1,7 +1,7 @@
 """What guest code asks for, answered: ports, MMIO, MSRs, interrupts, timers.
 
-The law: everything here runs on the vCPU thread, called from C. An exception never crosses C: it is kept, the
-run is ended, and :class:`~stratovirt.accel.tcg.cpu.TcgThread` raises it.
+The law: everything here but ``exit_irq_line`` runs on the vCPU thread, called from C. An exception never
+crosses C: it is kept, the run is ended, and :class:`~stratovirt.accel.tcg.cpu.TcgThread` raises it.
 """
 
 from __future__ import annotations
@@ -99,6 +99,11 @@ def exit_port_read(handle: Any, port: int, size: int) -> int:
 @ffi.def_extern(onerror=_fail)  # type: ignore[untyped-decorator]
 def exit_port_write(handle: Any, port: int, size: int, value: int) -> None:
     _exits(handle).port_write(port, size, value)
+
+
+@ffi.def_extern(onerror=_fail)  # type: ignore[untyped-decorator]
+def exit_irq_line(handle: Any, gsi: int, level: bool) -> None:
+    _exits(handle).chip.set_line(gsi, level)
 
 
 @ffi.def_extern(onerror=_fail, error=0xFFFF_FFFF_FFFF_FFFF)  # type: ignore[untyped-decorator]

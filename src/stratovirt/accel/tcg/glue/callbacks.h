@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the glue asks of Python, on the thread in tcg_run(). The first argument is that of tcg_new(). */
+/* What the glue asks of Python, on the thread in tcg_run() unless said otherwise. The first argument is that of tcg_new(). */
 
 uint32_t exit_port_read(void *exits, uint32_t port, uint32_t size);
 void exit_port_write(void *exits, uint32_t port, uint32_t size, uint32_t value);
+/* Drives an interrupt input. From any thread. */
+void exit_irq_line(void *exits, uint32_t gsi, bool level);
 uint64_t exit_mmio_read(void *exits, int cpu, uint64_t address, uint32_t size);
 void exit_mmio_write(void *exits, int cpu, uint64_t address, uint32_t size, uint64_t value);
 /* false: #GP(0). */

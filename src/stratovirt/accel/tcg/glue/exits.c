@@ -8,16 +8,29 @@
 
 enum { VECTOR_NMI = 2 };
 
+static uint32_t port_read(machine *m, uint32_t port, uint32_t size)
+{
+    uint8_t value;
+
+    return size == 1 && native_read(&m->ports, port, &value) ? value : exit_port_read(m->exits, port, size);
+}
+
+static void port_write(machine *m, uint32_t port, uint32_t size, uint32_t value)
+{
+    if (size != 1 || !native_write(&m->ports, port, value))
+        exit_port_write(m->exits, port, size, value);
+}
+
 #define PORT_READ(name, type)                                                                                  \
     INTERPOSED type name##_x86_64(uc_engine *uc, uint32_t port, uintptr_t pc)                                  \
     {                                                                                                          \
-        return here ? exit_port_read(here->exits, port, sizeof(type)) : unicorn.name(uc, port, pc);            \
+        return here ? port_read(here, port, sizeof(type)) : unicorn.name(uc, port, pc);                        \
     }
 #define PORT_WRITE(name, type)                                                                                 \
     INTERPOSED void name##_x86_64(uc_engine *uc, uint32_t port, type value, uintptr_t pc)                      \
     {                                                                                                          \
         if (here)                                                                                              \
-            exit_port_write(here->exits, port, sizeof(type), value);                                           \
+            port_write(here, port, sizeof(type), value);                                                       \
         else                                                                                                   \
             unicorn.name(uc, port, value, pc);                                                                 \
     }
@@ -27,6 +40,21 @@ PORT_READ(cpu_inl, uint32_t)
 PORT_WRITE(cpu_outb, uint8_t)
 PORT_WRITE(cpu_outw, uint16_t)
 PORT_WRITE(cpu_outl, uint32_t)
+
+int tcg_add_native(machine *m, uint32_t first, uint32_t count, uintptr_t device)
+{
+    return native_add(&m->ports, first, count, (const struct native_device *)device) ? 0 : -1;
+}
+
+void set_irq_line(void *owner, uint32_t gsi, bool level)
+{
+    exit_irq_line(((machine *)owner)->exits, gsi, level);
+}
+
+uintptr_t tcg_native_irq(machine *m, uint32_t gsi)
+{
+    return (uintptr_t)&m->irqs[gsi];
+}
 
 uint64_t hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data)
 {

@@ -27,6 +27,8 @@ machine *tcg_new(void *exits, int vcpus, uint64_t tsc_hz)
     pthread_mutex_init(&m->lock, NULL);
     for (int i = 0; i < vcpus; i++)
         m->vcpus[i] = (struct vcpu){.machine = m, .index = i};
+    for (int i = 0; i < IRQ_LINES; i++)
+        m->irqs[i] = (struct native_irq){m, i, set_irq_line};
     return m;
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "native.h"
 #include "unicorn.h"
 
 #include "interface.h"
@@ -21,7 +22,7 @@
 #define INTERPOSED __attribute__((visibility("default"))) /* found by libunicorn before its own definition */
 
 enum { NS_PER_SECOND = 1000000000 };
-enum { MAX_VCPUS = 16, MAX_REGIONS = 8, PAGE_SIZE = 4096 };
+enum { MAX_VCPUS = 16, MAX_REGIONS = 8, PAGE_SIZE = 4096, IRQ_LINES = 24 };
 static const int64_t NEVER = INT64_MAX;
 
 enum vcpu_state { WAITING_FOR_SIPI, RUNNABLE, HALTED };
@@ -57,6 +58,8 @@ struct machine {
     struct ram ram[MAX_REGIONS];
     struct hole holes[MAX_REGIONS];
     int ram_count, hole_count;
+    struct native_ports ports;
+    struct native_irq irqs[IRQ_LINES];
     uint16_t *code_mask; /* per page of RAM: the vCPUs whose engines hold translated code of it */
     uint64_t pages;
 
@@ -119,6 +122,7 @@ void forget_written_code(machine *);
 void forget_engines(machine *);
 
 /* exits.c */
+void set_irq_line(void *machine, uint32_t gsi, bool level);
 uint64_t hole_read(uc_engine *, uint64_t offset, unsigned size, void *hole);
 void hole_write(uc_engine *, uint64_t offset, unsigned size, uint64_t value, void *hole);
 bool deliver_event(struct vcpu *);

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* What Python sees. Read by the C compiler and by cffi's cdef(), which knows no preprocessor. */
+
+/* line.c: a two-way line of bytes between a device (vCPU threads) and a stream (trio). */
+typedef struct line line;
+
+enum { OUTPUT_LIMIT = 65536, INPUT_LIMIT = 256 };
+
+/* Eventfds, the caller's: output for an idle stream; input taken from a full buffer. NULL: no memory. */
+line *line_new(int output_ready, int input_taken);
+void line_free(line *);
+
+/* The device's side: never blocks. */
+void line_put(line *, uint8_t byte);
+bool line_room(line *);
+/* The next byte of input, or -1. */
+int line_take(line *);
+
+/* The stream's side. */
+void line_set_attached(line *, bool attached);
+/* Copies the oldest output, which stays. 0: there is none, and output_ready will tell. */
+uint32_t line_peek(line *, uint8_t *into, uint32_t size);
+void line_drop(line *, uint32_t count);
+uint32_t line_unsent(line *);
+/* Has the device been told that there is no room, and does it not know better since? Once. */
+bool line_room_was_awaited(line *);
+/* Bytes of input that fit. 0: none, and input_taken will tell. */
+uint32_t line_input_room(line *);
+/* No more than fit. */
+void line_feed(line *, const uint8_t *data, uint32_t size);
+uint64_t line_dropped(line *);
+
+/* uart.c: a 16550A whose peer is a line. */
+typedef struct uart uart;
+
+/* Everything about it that a reset clears; counts and flags as in stratovirt.devices.serial. */
+struct uart_state {
+    uint8_t ier, fcr, lcr, mcr, scr;
+    uint16_t divisor;
+    bool overrun, thre_pending, level;
+    uint8_t received_count;
+    uint8_t received[16];
+};
+
+/* irq: address of a struct native_irq. NULL: no memory. */
+uart *uart_new(line *, uintptr_t irq);
+void uart_free(uart *);
+/* Address of its struct native_device. */
+uintptr_t uart_native(uart *);
+uint8_t uart_read(uart *, uint32_t offset);
+void uart_write(uart *, uint32_t offset, uint8_t value);
+void uart_reset(uart *);
+/* The line has input or room. From any thread. */
+void uart_update(uart *);
+void uart_save(uart *, struct uart_state *);
+void uart_load(uart *, const struct uart_state *);
