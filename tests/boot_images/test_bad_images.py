@@ -115,6 +115,10 @@ def test_elf_without_segments(file: Path) -> None:
     assert "entry point" in refusal(file, builders.elf_kernel([]))
 
 
+def test_a_program_is_not_a_kernel() -> None:
+    assert reason(Path("/bin/ls")) == "an ELF program for an operating system, not a kernel"
+
+
 def test_elf_entered_outside_its_segments(file: Path) -> None:
     assert "0x900000" in refusal(file, builders.elf_kernel([(0x100_0000, b"code", 4)], entry=0x90_0000))
 

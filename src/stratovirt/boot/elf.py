@@ -16,7 +16,7 @@ MAGIC = b"\x7fELF"
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_PT_LOAD = 1
+_PT_LOAD, _PT_INTERP = 1, 3
 _CLASS_64 = 2
 _BIG_ENDIAN = 2
 _X86_64 = 62
@@ -95,6 +95,8 @@ def _check_machine(path: str, start: bytes) -> None:
 def _segments(path: str, headers: bytes, length: int) -> list[Segment]:
     found = []
     for kind, _, offset, _, gpa, file_size, size, _ in _PROGRAM_HEADER.iter_unpack(headers):
+        if kind == _PT_INTERP:
+            raise ImageError(f"{path}: an ELF program for an operating system, not a kernel")
         if kind != _PT_LOAD or not size:
             continue
         if file_size > size:
