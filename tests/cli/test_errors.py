@@ -389,8 +389,6 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
     [
         ("-machine q35", "-machine q35: not built yet"),
         ("-cpu host,-avx,+pmu", "-cpu host,+pmu: not built yet"),
-        ("-mem-path /dev/hugepages", "-mem-path /dev/hugepages: not built yet"),
-        ("-mem-prealloc", "-mem-prealloc: not built yet"),
         ("-incoming file:template", "-incoming file:template: not built yet"),
         ("-drive id=d,file=disk.img", "-drive file=disk.img: not built yet"),
         ("-netdev user,id=n", "-netdev id=n: not built yet"),

@@ -37,8 +37,6 @@ def _object(name: str) -> NotBuilt:
 NOT_BUILT = (
     NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else []),
     NotBuilt("cpu", "features", lambda c: [f"host,{feature}" for feature in _features(c.cpu)]),
-    NotBuilt("mem-path", "", lambda c: [c.mem_path] if c.mem_path else []),
-    NotBuilt("mem-prealloc", "", lambda c: [""] if c.mem_prealloc else []),
     NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
     NotBuilt("drive", "", lambda c: [f"file={drive.file}" for drive in c.drives]),
     NotBuilt("netdev", "", lambda c: [f"id={netdev.id}" for netdev in c.netdevs]),

@@ -18,7 +18,6 @@ from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepReg
 from stratovirt.devices.rtc import Rtc
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.mmio import VirtioMmio
-from stratovirt.errors import OptionError
 from stratovirt.machine.bus import MachineBus
 from stratovirt.machine.power import PowerLine
 from stratovirt.memory import GuestMemory
@@ -53,15 +52,22 @@ class Microvm:
 
     :param plan: what is booted; made beforehand, so that what it refuses is refused without guest memory.
     :param virtio: one device for each slot of the plan, in its order.
+    :param allocate: makes RAM of so many bytes.
     :raises ConfigError: the accelerator cannot be had, or a file changed since it was planned with.
     """
 
-    def __init__(self, choice: choose.Choice, plan: BootPlan, virtio: Sequence[VirtioDevice] = ()) -> None:
+    def __init__(
+        self,
+        choice: choose.Choice,
+        plan: BootPlan,
+        virtio: Sequence[VirtioDevice] = (),
+        allocate: Callable[[int], GuestMemory] = GuestMemory.allocate,
+    ) -> None:
         self.plan = plan
         self.power = PowerLine()
         self.bus = MachineBus()
         self._started = time.monotonic()
-        self.memory = _allocate(plan.request.memory_size)
+        self.memory = allocate(plan.request.memory_size)
         try:
             self.accelerator: Accelerator = choose.create(choice, self.memory, plan.request.cpus, self.bus)
         except BaseException:
@@ -141,10 +147,3 @@ class Microvm:
         if value in BOOT_MARKS:
             elapsed = (time.monotonic() - self._started) * 1000
             log.info("boot mark %d (%s) after %.1f ms", value, BOOT_MARKS[value], elapsed)
-
-
-def _allocate(size: int) -> GuestMemory:
-    try:
-        return GuestMemory.allocate(size)
-    except OSError as error:
-        raise OptionError(f"-m {size >> 20}", f"the host refuses so much memory: {error.strerror}") from error

@@ -15,6 +15,9 @@ from functools import cached_property
 from stratovirt.memory.layout import ram_ranges
 from stratovirt.memory.mapping import Room
 
+MADV_POPULATE_WRITE = 23
+"""<sys/mman.h>; Python has no name for it."""
+
 
 class BadAddress(Exception):
     """A guest physical address range is not wholly inside one region of RAM."""
@@ -32,12 +35,14 @@ class Region:
     :param gpa: first guest physical address, page-aligned.
     :param size: bytes, a multiple of the page size.
     :param room: anonymous and private memory, hence in huge pages where the host has them to give;
-        :class:`stratovirt.memory.template.TemplateRegion` puts a file there.
+        :mod:`stratovirt.memory.files` puts a file there.
+    :param page_size: what the host takes and gives back at once.
     """
 
     gpa: int
     size: int
     room: Room
+    page_size: int = mmap.PAGESIZE
 
     @property
     def end(self) -> int:
@@ -52,6 +57,13 @@ class Region:
     def discard(self, offset: int, length: int) -> None:
         """Give whole pages back to the host; they read zero from now on."""
         self.room.mapping.madvise(mmap.MADV_DONTNEED, self.room.start + offset, length)
+
+    def advise(self, advice: int) -> None:
+        """Tell the host about the whole region (madvise(2)).
+
+        :raises OSError: it does not understand, or cannot.
+        """
+        self.room.mapping.madvise(advice, self.room.start, self.size)
 
     @cached_property
     def bytes(self) -> memoryview:
@@ -81,6 +93,7 @@ class GuestMemory:
     def __init__(self, regions: list[Region]) -> None:
         self.regions = tuple(regions)
         self.written: Callable[[int, int], None] = _ignore_write
+        self.resident = False
 
     @classmethod
     def allocate(cls, size: int) -> GuestMemory:
@@ -161,8 +174,9 @@ class GuestMemory:
         :raises BadAddress: the range is not in RAM.
         """
         region = self.region_at(gpa, length)
-        first = -(-gpa // mmap.PAGESIZE) * mmap.PAGESIZE
-        pages = (gpa + length - first) // mmap.PAGESIZE * mmap.PAGESIZE
+        page = region.page_size
+        first = -(-gpa // page) * page
+        pages = (gpa + length - first) // page * page
         if pages > 0:
             region.discard(first - region.gpa, pages)
             self.written(first, pages)
@@ -171,6 +185,17 @@ class GuestMemory:
         """Make all of RAM zero by giving its pages back to the host."""
         for region in self.regions:
             self.discard(region.gpa, region.size)
+        if self.resident:
+            self.populate()
+
+    def populate(self) -> None:
+        """Take all of RAM's pages from the host now, and again whenever RAM is cleared (madvise(2)).
+
+        :raises OSError: the host does not have so many, or its kernel is older than 5.14.
+        """
+        self.resident = True
+        for region in self.regions:
+            region.advise(MADV_POPULATE_WRITE)
 
     def close(self) -> None:
         """Unmap everything. Nothing may run on the memory any more."""
@@ -179,8 +204,8 @@ class GuestMemory:
 
 
 def _anonymous_region(gpa: int, length: int) -> Region:
-    room = Room(length)
+    region = Region(gpa, length, Room(length))
     # Booting Linux touches some 100 MiB: in huge pages, 25,000 faults of the host less than in small ones.
     with suppress(OSError):  # a host kernel built without them
-        room.mapping.madvise(mmap.MADV_HUGEPAGE, room.start, length)
-    return Region(gpa, length, room)
+        region.advise(mmap.MADV_HUGEPAGE)
+    return region

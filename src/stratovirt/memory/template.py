@@ -8,9 +8,9 @@ from __future__ import annotations
 import ctypes
 import errno
 
+from stratovirt.memory.files import map_regions
 from stratovirt.memory.guest import GuestMemory, Region
-from stratovirt.memory.layout import ram_ranges
-from stratovirt.memory.mapping import Room, map_file, map_zeros
+from stratovirt.memory.mapping import map_zeros
 
 
 class TemplateRegion(Region):
@@ -38,15 +38,4 @@ def map_template(fd: int, size: int) -> GuestMemory:
     :param fd: open for reading; it may be closed afterwards.
     :raises OSError: the host refuses the mapping.
     """
-    regions: list[Region] = []
-    offset = 0
-    try:
-        for gpa, length in ram_ranges(size):
-            regions.append(TemplateRegion(gpa, length, Room(length)))
-            map_file(regions[-1].host_address, length, fd, offset)
-            offset += length
-    except OSError:
-        for region in regions:
-            region.close()
-        raise
-    return GuestMemory(regions)
+    return map_regions(TemplateRegion, fd, size)

@@ -23,6 +23,7 @@ from stratovirt.nursery.describe import machine_info
 from stratovirt.nursery.monitors import Monitor, ReadlineMonitor
 from stratovirt.nursery.plugging import Plugboard
 from stratovirt.nursery.prelude import Preparation
+from stratovirt.nursery.ram import claim_ram
 from stratovirt.qmp.flow import Throttle
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
         claimed.enter_context(pidfile(options.pidfile))
         console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
         plugboard = Plugboard(options, claimed)
-        preparation.build(plugboard.devices)
+        preparation.build(plugboard.devices, claim_ram(options, claimed))
         return run.main(
             run.Launch(
                 take_board=preparation.take_board,

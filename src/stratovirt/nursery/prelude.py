@@ -19,6 +19,7 @@ from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.errors import ImageError, OptionError
 from stratovirt.machine.microvm import Microvm
 from stratovirt.nursery.plugging import slot_count
+from stratovirt.nursery.ram import Allocate
 
 
 class Preparation:
@@ -57,11 +58,11 @@ class Preparation:
         """
         self._plan.result()
 
-    def build(self, virtio: Sequence[VirtioDevice]) -> None:
+    def build(self, virtio: Sequence[VirtioDevice], ram: Allocate) -> None:
         """Begin to build the board with these devices: from here on there is guest memory."""
         boot_plan = self._plan.result()
         if boot_plan is not None:
-            self._board = self._executor.submit(Microvm, self.accelerator, boot_plan, virtio)
+            self._board = self._executor.submit(Microvm, self.accelerator, boot_plan, virtio, ram)
 
     def take_board(self) -> Microvm | None:
         """Wait for the board, to be closed by the caller; None for ``-machine none``, which has none.
