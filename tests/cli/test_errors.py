@@ -337,6 +337,10 @@ def refusal(text: str) -> str:
             "-device virtio-blk-device,drive=d,iothread=io -drive file=f,id=d",
             "-device virtio-blk-device,iothread=io: no -object has this id; none is defined",
         ),
+        (
+            "-drive file=f,id=d -device virtio-blk-device,id=a,drive=d -device virtio-blk-device,drive=d",
+            "-device virtio-blk-device,drive=d: device a uses it already",
+        ),
         ("-append quiet -kernal x", "-kernal: unknown option; did you mean -kernel?"),
         ("-drive file=f,file=g,id=d", "-drive file=f,file=g,id=d: file is given twice"),
         ("-qmp server,nowait", "-qmp server,nowait: address must be unix:PATH or tcp:IP:PORT"),
@@ -390,7 +394,7 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
         ("-machine q35", "-machine q35: not built yet"),
         ("-cpu host,-avx,+pmu", "-cpu host,+pmu: not built yet"),
         ("-incoming file:template", "-incoming file:template: not built yet"),
-        ("-drive id=d,file=disk.img", "-drive file=disk.img: not built yet"),
+        ("-drive if=pflash,file=flash.img", "-drive if=pflash: not built yet"),
         ("-netdev user,id=n", "-netdev id=n: not built yet"),
         ("-device vfio-pci,host=0000:00:01.0", "-device vfio-pci: not built yet"),
         ("-object iothread,id=io", "-object iothread: not built yet"),
@@ -412,6 +416,7 @@ def test_what_comes_later_is_parsed_and_then_refused_by_name(text: str, line: st
         "-smp 4 -m 6G -S -no-reboot -no-shutdown -name vm -D -pidfile p -sandbox on",
         "-qmp tcp:127.0.0.1:4444,server,nowait -mon c,mode=control -chardev socket,id=c,host=::1,port=9",
         "-serial file,path=vm.log",
+        "-drive id=d,file=disk.img -device virtio-blk-device,drive=d,serial=x,num-queues=2",
     ],
 )
 def test_what_is_built_is_not_refused(text: str) -> None:

@@ -89,7 +89,7 @@ def test_an_initrd_bigger_than_ram_is_named(tmp_path: Path, raw_kernel: str) -> 
         (["-qmp", "unix:/" + "x" * 200 + ",server,nowait", "-machine", "none"], "107"),
         (["-chardev", "null,id=a", "-chardev", "null,id=a"], "a"),
         (["-mon", "chardev=nobody,mode=control"], "nobody"),
-        (["-kernel", "/dev/null", "-drive", "id=d,file=/dev/null"], "not built yet"),
+        (["-kernel", "/dev/null", "-drive", "if=pflash,file=/dev/null"], "not built yet"),
         (["-kernel", "/dev/null", "-accel", "tcg"], "stratovirt: -kernel /dev/null: "),
     ],
 )

@@ -18,6 +18,7 @@ def check(config: Config) -> None:
     _check_ids(config)
     _check_references(config)
     _check_sharing(config)
+    _check_backends(config)
     _check_addresses(config)
     _check_kernel(config)
 
@@ -90,6 +91,17 @@ def _check_sharing(config: Config) -> None:
         raise OptionError("-chardev stdio", f"{stdio[0]} and {stdio[1]} cannot share stdin and stdout")
     if stdio and config.daemonize:
         raise OptionError("-daemonize", f"chardev {stdio[0]} needs stdin and stdout")
+
+
+def _check_backends(config: Config) -> None:
+    """A drive has one device."""
+    users: dict[str, str] = {}
+    for device in config.devices:
+        drive = device.get("drive")
+        if isinstance(drive, str) and users.setdefault(drive, device.id) != device.id:
+            raise OptionError(
+                f"-device {device.driver},drive={drive}", f"device {users[drive]} uses it already"
+            )
 
 
 def _check_addresses(config: Config) -> None:

@@ -10,14 +10,18 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import cast
 
+from stratovirt.backends.disk.contract import Disk
 from stratovirt.boot.platform import VIRTIO_GSIS
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.balloon import VirtioBalloon
+from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.rng import DEFAULT_PERIOD, NO_LIMIT, VirtioRng
 from stratovirt.errors import ConfigError, OptionError
-from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
+from stratovirt.machine.inventory import BlockNode, DeviceKind, DeviceRequest, Netdev, PluggedDevice
+from stratovirt.nursery import disks
 from stratovirt.nursery.hotplug import Backend, Slot
 
 URANDOM = "/dev/urandom"
@@ -86,6 +90,10 @@ class Plugboard:
         self.balloon: VirtioBalloon | None = None
         self.reserved = frozenset(spec.id for spec in _fixed(options))
         claimed.callback(self._close_backends)
+        for drive in options.drives:
+            self._add_drive(drive)
+        if options.machine.type != "none":
+            self._add_block_slots()
         for spec in _fixed(options):
             self.devices.append(MAKERS[spec.driver](spec, self))
 
@@ -96,11 +104,39 @@ class Plugboard:
 
     def open_disk(self, node: BlockNode) -> Backend:
         """See :class:`Fittings`."""
-        raise ConfigError(f"{node.filename}: disks are not built yet")
+        return disks.open_disk(node)
 
     def open_netdev(self, netdev: Netdev) -> Backend:
         """See :class:`Fittings`."""
         raise ConfigError(f"{netdev.id}: network cards are not built yet")
+
+    def _add_drive(self, drive: config.Drive) -> None:
+        node, disk = disks.open_drive(drive)
+        self.nodes[node.name] = node
+        self.backends["block"][node.name] = disk
+
+    def _add_block_slots(self) -> None:
+        """The replaceable ones, filled with the command line's disks in its order."""
+        specs = _disks(self.options)
+        for number in range(disks.BLOCK_SLOTS):
+            name = f"disk slot {number}"
+            spec = specs[number] if number < len(specs) else None
+            if spec is None:
+                self._add_block_slot(number, VirtioBlock(name))
+            else:
+                drive = str(spec.get("drive"))
+                disk = cast(Disk, self.backends["block"][drive])
+                occupant = PluggedDevice(spec.id, "block", number, drive)
+                self._add_block_slot(number, disks.make_block(name, spec, disk), occupant)
+
+    def _add_block_slot(
+        self, number: int, device: VirtioBlock, occupant: PluggedDevice | None = None
+    ) -> None:
+        def insert(backend: Backend, request: DeviceRequest) -> None:
+            disks.insert(device, cast(Disk, backend), request._replace(slot=number))
+
+        self.slots.append(Slot("block", len(self.devices), number, insert, device, occupant))
+        self.devices.append(device)
 
     def _close_backends(self) -> None:
         for backends in self.backends.values():
@@ -113,13 +149,23 @@ def slot_count(options: Config) -> int:
 
     :raises OptionError: there are more devices than slots.
     """
-    fixed = _fixed(options)
-    if len(fixed) > len(VIRTIO_GSIS):
+    if len(found := _disks(options)) > disks.BLOCK_SLOTS:
         raise OptionError(
-            f"-device {fixed[len(VIRTIO_GSIS)].driver}",
-            f"no slot is left: the machine has {len(VIRTIO_GSIS)} for virtio devices",
+            f"-device {disks.DRIVER},id={found[disks.BLOCK_SLOTS].id}",
+            f"no slot is left: the machine has {disks.BLOCK_SLOTS} for disks",
         )
-    return len(fixed)
+    fixed = _fixed(options)
+    most = len(VIRTIO_GSIS) - disks.BLOCK_SLOTS
+    if len(fixed) > most:
+        raise OptionError(
+            f"-device {fixed[most].driver}",
+            f"no slot is left: the machine has {most} for devices that are neither disks nor network cards",
+        )
+    return disks.BLOCK_SLOTS + len(fixed)
+
+
+def _disks(options: Config) -> list[config.Device]:
+    return [device for device in options.devices if device.driver == disks.DRIVER]
 
 
 def _fixed(options: Config) -> list[config.Device]:
