@@ -6,7 +6,7 @@ The law: this table is the only place that says so. Whoever builds a capability 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from stratovirt.cli.config import Config, Cpu
+from stratovirt.cli.config import Config, Cpu, Netdev, UserNetdev, VhostUserNetdev
 from stratovirt.cli.wording import shown
 from stratovirt.errors import OptionError
 
@@ -34,6 +34,10 @@ def _object(name: str) -> NotBuilt:
     return NotBuilt("object", name, lambda c: [thing.type for thing in c.objects if thing.type == name])
 
 
+def _netdev(kind: type[Netdev], type: str) -> NotBuilt:
+    return NotBuilt("netdev", type, lambda c: [f"id={one.id}" for one in c.netdevs if isinstance(one, kind)])
+
+
 NOT_BUILT = (
     NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else []),
     NotBuilt("cpu", "features", lambda c: [f"host,{feature}" for feature in _features(c.cpu)]),
@@ -41,8 +45,8 @@ NOT_BUILT = (
     NotBuilt("drive", "if=pflash", lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"]),
     NotBuilt("drive", "format=qcow2", lambda c: ["format=qcow2" for d in c.drives if d.format == "qcow2"]),
     NotBuilt("drive", "throttling", lambda c: ["throttling.iops-total" for d in c.drives if d.iops_total]),
-    NotBuilt("netdev", "", lambda c: [f"id={netdev.id}" for netdev in c.netdevs]),
-    _driver("virtio-net-device"),
+    _netdev(UserNetdev, "user"),
+    _netdev(VhostUserNetdev, "vhost-user"),
     _driver("virtio-serial-device"),
     _driver("virtconsole"),
     _driver("vhost-vsock-device"),

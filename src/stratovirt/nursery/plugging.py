@@ -19,9 +19,9 @@ from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.rng import DEFAULT_PERIOD, NO_LIMIT, VirtioRng
-from stratovirt.errors import ConfigError, OptionError
+from stratovirt.errors import OptionError
 from stratovirt.machine.inventory import BlockNode, DeviceKind, DeviceRequest, Netdev, PluggedDevice
-from stratovirt.nursery import disks
+from stratovirt.nursery import disks, netcards
 from stratovirt.nursery.hotplug import Backend, Slot
 
 URANDOM = "/dev/urandom"
@@ -92,8 +92,11 @@ class Plugboard:
         claimed.callback(self._close_backends)
         for drive in options.drives:
             self._add_drive(drive)
+        for netdev in options.netdevs:
+            self.backends["net"][netdev.id] = netcards.open_option(netdev)
         if options.machine.type != "none":
             self._add_block_slots()
+            self._add_net_slots()
         for spec in _fixed(options):
             self.devices.append(MAKERS[spec.driver](spec, self))
 
@@ -108,7 +111,12 @@ class Plugboard:
 
     def open_netdev(self, netdev: Netdev) -> Backend:
         """See :class:`Fittings`."""
-        raise ConfigError(f"{netdev.id}: network cards are not built yet")
+        return netcards.open_netdev(netdev)
+
+    def _add_net_slots(self) -> None:
+        for device, slot in netcards.slots(self.options, self.backends["net"], len(self.devices)):
+            self.devices.append(device)
+            self.slots.append(slot)
 
     def _add_drive(self, drive: config.Drive) -> None:
         node, disk = disks.open_drive(drive)
@@ -154,14 +162,16 @@ def slot_count(options: Config) -> int:
             f"-device {disks.DRIVER},id={found[disks.BLOCK_SLOTS].id}",
             f"no slot is left: the machine has {disks.BLOCK_SLOTS} for disks",
         )
+    netcards.cards(options)  # not too many
     fixed = _fixed(options)
-    most = len(VIRTIO_GSIS) - disks.BLOCK_SLOTS
+    replaceable = disks.BLOCK_SLOTS + netcards.NET_SLOTS
+    most = len(VIRTIO_GSIS) - replaceable
     if len(fixed) > most:
         raise OptionError(
             f"-device {fixed[most].driver}",
             f"no slot is left: the machine has {most} for devices that are neither disks nor network cards",
         )
-    return disks.BLOCK_SLOTS + len(fixed)
+    return replaceable + len(fixed)
 
 
 def _disks(options: Config) -> list[config.Device]:

@@ -49,6 +49,9 @@ class Transport(Protocol):
     def ring(self, index: int) -> None:
         """Let queue ``index`` be served, as if the driver had kicked it. Any thread."""
 
+    def serve(self, index: int) -> None:
+        """Serve queue ``index`` at once: a backend's fd is ready. The reactor's thread, without the lock."""
+
 
 class VirtioDevice:
     """Base of all devices; a class attribute or method is overridden where the device differs.

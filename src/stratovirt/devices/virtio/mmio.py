@@ -220,6 +220,10 @@ class VirtioMmio:
 
     def _kicked(self, index: int) -> None:
         self.kicks[index].clear()
+        self.serve(index)
+
+    def serve(self, index: int) -> None:
+        """See :class:`Transport`."""
         for _ in range(UNITS_PER_CALL):
             if not self._serve(index):
                 return

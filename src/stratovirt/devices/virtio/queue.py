@@ -7,7 +7,7 @@ breaks the rules raises :class:`BrokenQueue`, and nothing outside guest RAM is e
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from stratovirt.devices.virtio.barrier import full_barrier
@@ -153,15 +153,21 @@ class Virtqueue:
 
     def push(self, chain: Chain, written: int = 0) -> None:
         """Give ``chain`` back, with ``written`` bytes stored from the beginning of its writable part."""
+        self.push_together(((chain, written),))
+
+    def push_together(self, used: Iterable[tuple[Chain, int]]) -> None:
+        """Give several chains back as :meth:`push` does, so that the driver sees all of them or none."""
         if not self.live:
             return
-        written = min(written, chain.writable_length)
-        self._tell_written(chain, written)
-        slot = self._used_index & (self.size - 1)
-        _USED_ELEMENT.pack_into(self._used, _RING + 8 * slot, chain.head, written)
-        self._used_index = self._used_index + 1 & _WRAP
-        # Behind the element: x86 keeps the order of stores.
-        _U16.pack_into(self._used, _INDEX, self._used_index)
+        index = self._used_index
+        for chain, written in used:
+            written = min(written, chain.writable_length)
+            self._tell_written(chain, written)
+            _USED_ELEMENT.pack_into(self._used, _RING + 8 * (index & self.size - 1), chain.head, written)
+            index = index + 1 & _WRAP
+        self._used_index = index
+        # Behind the elements: x86 keeps the order of stores.
+        _U16.pack_into(self._used, _INDEX, index)
 
     def notify(self) -> None:
         """Interrupt the driver if it wants to hear of what was pushed since the last call."""

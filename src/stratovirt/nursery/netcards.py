@@ -1,0 +1,151 @@
+"""From ``-netdev``, netdev_add and the network ``-device`` options to backends, and cards in their slots."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, cast
+
+from stratovirt.backends.net.tap import Tap
+from stratovirt.cli import Config, config
+from stratovirt.devices.virtio.net import QUEUE_SIZE, NetBackend, VirtioNet
+from stratovirt.errors import ConfigError, OptionError
+from stratovirt.machine.inventory import DeviceRequest, Netdev, PluggedDevice
+from stratovirt.nursery.hotplug import Backend, Slot
+
+DRIVER = "virtio-net-device"
+NET_SLOTS = 2
+
+VHOST_NET = "/dev/vhost-net"
+SLOT_MAC = bytes.fromhex("525400123456")
+"""Of the first slot; the next has the next, as in QEMU."""
+
+
+class Network(Backend, NetBackend, Protocol):
+    """A network backend with its owner's side."""
+
+
+class Card(NamedTuple):
+    """A device for the board, and the slot that it is in."""
+
+    device: VirtioNet
+    slot: Slot
+
+
+def cards(options: Config) -> list[config.Device]:
+    """The cards of the command line.
+
+    :raises OptionError: there are more than slots.
+    """
+    found = [device for device in options.devices if device.driver == DRIVER]
+    if len(found) > NET_SLOTS:
+        raise OptionError(
+            f"-device {DRIVER},id={found[NET_SLOTS].id}",
+            f"no slot is left: the machine has {NET_SLOTS} for network cards",
+        )
+    return found
+
+
+def open_netdev(netdev: Netdev) -> Network:
+    """The backend; the descriptors of the request are its own from now on, also if it fails.
+
+    :raises ConfigError: it cannot be had.
+    """
+    try:
+        _refuse_vhost(netdev)
+    except ConfigError:
+        for fd in (*netdev.fds, *netdev.vhostfds):
+            os.close(fd)
+        raise
+    if netdev.type != "tap":
+        raise ConfigError(f"{netdev.id}: type {netdev.type}: not built yet")
+    if netdev.fds:
+        return Tap(netdev.fds)
+    if netdev.ifname is None:
+        raise ConfigError(f"{netdev.id}: a tap needs one of ifname, fd and fds")
+    return Tap.named(netdev.ifname, netdev.queues)
+
+
+def open_option(spec: config.Netdev) -> Network:
+    """The backend of a ``-netdev``.
+
+    :raises OptionError: it cannot be had.
+    """
+    try:
+        return open_netdev(_request(spec))
+    except ConfigError as error:
+        raise OptionError(f"-netdev id={spec.id}", str(error)) from error
+
+
+def slots(options: Config, backends: dict[str, Backend], first: int) -> Iterator[Card]:
+    """The replaceable slots, filled with the command line's cards in its order.
+
+    :param first: index of the first slot's device on the board.
+    :raises OptionError: two cards want the same backend.
+    """
+    specs = cards(options)
+    taken: dict[str, str] = {}
+    for number in range(NET_SLOTS):
+        mac = SLOT_MAC[:-1] + bytes([SLOT_MAC[-1] + number])
+        if number >= len(specs):
+            yield _card(VirtioNet(mac), first, number, None)
+            continue
+        spec = specs[number]
+        netdev = str(spec.get("netdev"))
+        if netdev in taken:
+            raise OptionError(
+                f"-device {DRIVER},netdev={netdev}", f'device "{taken[netdev]}" uses it already'
+            )
+        taken[netdev] = spec.id
+        device = _make(spec, mac, cast(Network, backends[netdev]))
+        yield _card(device, first, number, PluggedDevice(spec.id, "net", number, netdev))
+
+
+def _request(spec: config.Netdev) -> Netdev:
+    if isinstance(spec, config.TapNetdev):
+        return Netdev(
+            id=spec.id,
+            ifname=spec.ifname,
+            fds=spec.fds,
+            vhost=spec.vhost,
+            vhostfds=spec.vhostfds,
+            queues=spec.queues,
+        )
+    return Netdev(spec.id, "user")
+
+
+def _refuse_vhost(netdev: Netdev) -> None:
+    if not netdev.vhost:
+        return
+    if not os.path.exists(VHOST_NET):
+        raise ConfigError(f"vhost=on: this host has no {VHOST_NET} (module vhost_net); leave vhost out")
+    raise ConfigError("vhost=on: not built yet; leave vhost out")
+
+
+def _make(spec: config.Device, mac: bytes, backend: Network) -> VirtioNet:
+    """The card that ``spec`` describes.
+
+    :raises OptionError: a property cannot be had.
+    """
+    if spec.get("iothread") is not None:
+        raise OptionError(f"-device {DRIVER},iothread=", "a network card has its own thread; leave it out")
+    queue_size = cast(int, spec.get("queue-size") or QUEUE_SIZE)
+    if queue_size & (queue_size - 1):
+        raise OptionError(f"-device {DRIVER},queue-size={queue_size}", "must be a power of two")
+    pairs = len(backend.ports)
+    queues = spec.get("num-queues")
+    if queues is not None and queues != 2 * pairs:
+        raise OptionError(
+            f"-device {DRIVER},num-queues={queues}", f"its netdev has {pairs} pairs, which makes {2 * pairs}"
+        )
+    given = spec.get("mac")
+    if isinstance(given, str):
+        mac = bytes.fromhex(given.replace(":", ""))
+    return VirtioNet(mac, pairs, queue_size, backend)
+
+
+def _card(device: VirtioNet, first: int, number: int, occupant: PluggedDevice | None) -> Card:
+    def insert(backend: Backend, request: DeviceRequest) -> None:
+        device.plug(cast(Network, backend), request.mac)
+
+    return Card(device, Slot("net", first + number, number, insert, device, occupant))
