@@ -1,18 +1,19 @@
 """Command line tools that go with the VMM but are no part of it.
 
 ``stratovirt-qmp`` lives in ``qmp``: a shell, which stands on the blocking QMP client. ``stratovirt-guest``
-lives here: it fetches kernels and builds initramfs images. Its modules know the exception tree of the
+lives here: it gets kernels and builds initramfs images. Its modules know the exception tree of the
 package and nothing else of it; nothing in the VMM imports them. They use the standard library (zstandard
 for modules that are packed so) and, for package archives, ``apt-get`` and ``dpkg-deb``; none needs root.
 
-========== ==========================================================================
-guest      the console script: arguments in, a path on stdout, one line per error
-kernels    which kernel image to use, and where its modules are
-debian     packages: found in apt's lists, downloaded, unpacked
-initramfs  the root file system: busybox, modules, the files under ``rootfs/``
-kmod       kernel modules: what each needs, in which order they load
-elf        the few facts that kmod and initramfs need from an ELF file
-cpio       the archive format
-tour       what ``make run`` does: a shell on the terminal, or a tour without one
-========== ==========================================================================
+=========== ==========================================================================
+guest       the console script: arguments in, a path on stdout, one line per error
+kernels     which kernel image to use, and where its modules are
+kernelbuild the kernel compiled for the machine, from Debian's source
+debian      packages: found in apt's lists, downloaded, unpacked
+initramfs   the root file system: busybox, modules, the files under ``rootfs/``
+kmod        kernel modules: what each needs, in which order they load
+elf         the few facts that kmod and initramfs need from an ELF file
+cpio        the archive format
+tour        what ``make run`` does: a shell on the terminal, or a tour without one
+=========== ==========================================================================
 """

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from stratovirt.errors import ConfigError
 from stratovirt.tools import initramfs
+from stratovirt.tools.kernelbuild import build_kernel
 from stratovirt.tools.kernels import FLAVOURS, Kernel, any_kernel, debian_kernel
+
+BUILT = "microvm"  # the flavour that is compiled here, from Debian's source
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +53,8 @@ def publish(image: bytes, path: Path) -> Path:
 
 
 def _kernel(arguments: argparse.Namespace) -> Path:
+    if arguments.flavour == BUILT:
+        return build_kernel(arguments.dir, arguments.jobs)
     return _chosen_kernel(arguments.flavour, arguments.dir).image
 
 
@@ -76,6 +81,12 @@ def _added(text: str) -> tuple[Path, str]:
     return Path(source), path
 
 
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="stratovirt-guest", description="Get a Linux guest to boot.")
     common = argparse.ArgumentParser(add_help=False)
@@ -89,8 +100,11 @@ def _parser() -> argparse.ArgumentParser:
 
     kernel = commands.add_parser("kernel", parents=[common], help="find or download a kernel; print its path")
     kernel.add_argument(
-        "--flavour", choices=sorted(FLAVOURS), help="Debian's kernel of that flavour, not $KERNEL"
+        "--flavour",
+        choices=sorted([*FLAVOURS, BUILT]),
+        help=f"Debian's kernel of that flavour, not $KERNEL; {BUILT}: built for the machine from its source",
     )
+    kernel.add_argument("--jobs", type=_positive, help=f"compile so many files at once (with {BUILT})")
     kernel.set_defaults(run=_kernel)
 
     image = commands.add_parser("initramfs", parents=[common], help="build an initramfs; print its path")
