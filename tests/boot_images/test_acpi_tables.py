@@ -94,7 +94,7 @@ def test_fadt_is_hardware_reduced_with_reset_and_sleep_registers(tmp_path: Path)
 
 @pytest.mark.parametrize("cpus", [1, 4, MAX_CPUS])
 def test_madt_lists_every_cpu_and_the_io_apic(cpus: int, tmp_path: Path) -> None:
-    listing = disassemble(acpi.madt(cpus, PLATFORM), tmp_path)
+    listing = disassemble(acpi.madt(range(cpus), PLATFORM), tmp_path)
     ids = re.findall(r"Local Apic ID : ([0-9A-F]{2})\n\[.*?\]\s+Flags .*? : 00000001", listing)
     assert [int(number, 16) for number in ids] == list(range(cpus))
     assert fields(listing)["I/O Apic ID"] == "00"
@@ -106,7 +106,7 @@ def test_madt_lists_every_cpu_and_the_io_apic(cpus: int, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("cpus", [1, MAX_CPUS])
 def test_tables_are_reached_from_the_rsdp_and_sum_to_zero(cpus: int, memory: GuestMemory) -> None:
-    rsdp = acpi.write(memory, cpus, MANY_SLOTS, PLATFORM)
+    rsdp = acpi.write(memory, range(cpus), MANY_SLOTS, PLATFORM)
     root = memory.read(rsdp, 36)
     assert (rsdp % 16, root[:8], sum(root[:20]) % 256, sum(root) % 256) == (0, b"RSD PTR ", 0, 0)
     xsdt = table_at(memory, int.from_bytes(root[24:32], "little"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import pytest
 
@@ -25,9 +26,9 @@ def entries(table: bytes) -> list[bytes]:
     return found
 
 
-def written(memory: GuestMemory, cpus: int) -> bytes:
+def written(memory: GuestMemory, apic_ids: Sequence[int]) -> bytes:
     """The table, reached as a kernel reaches it: from the EBDA, by the floating pointer."""
-    mptable.write(memory, cpus, SLOTS, PLATFORM)
+    mptable.write(memory, apic_ids, SLOTS, PLATFORM)
     pointer = memory.read(lowmem.EBDA, 16)
     assert (pointer[:4], pointer[8:10], sum(pointer) % 256) == (b"_MP_", b"\x01\x04", 0)
     address = int.from_bytes(pointer[4:8], "little")
@@ -38,7 +39,7 @@ def written(memory: GuestMemory, cpus: int) -> bytes:
 
 @pytest.mark.parametrize("cpus", [1, 4, 254])
 def test_table_is_whole_and_counts_its_entries(cpus: int, memory: GuestMemory) -> None:
-    table = written(memory, cpus)
+    table = written(memory, range(cpus))
     assert (table[:4], sum(table) % 256) == (b"PCMP", 0)
     assert struct.unpack_from("<H", table, 34) == (len(entries(table)),)
     assert struct.unpack_from("<I", table, 36) == (PLATFORM.local_apic,)
@@ -46,17 +47,17 @@ def test_table_is_whole_and_counts_its_entries(cpus: int, memory: GuestMemory) -
 
 @pytest.mark.parametrize("cpus", [1, 4, 254])
 def test_every_cpu_is_listed_by_apic_id_and_the_first_starts(cpus: int, memory: GuestMemory) -> None:
-    listed = [(entry[1], entry[3]) for entry in entries(written(memory, cpus)) if entry[0] == 0]
+    listed = [(entry[1], entry[3]) for entry in entries(written(memory, range(cpus))) if entry[0] == 0]
     assert listed == [(0, 3)] + [(cpu, 1) for cpu in range(1, cpus)]
 
 
 def test_io_apic_id_is_no_cpus(memory: GuestMemory) -> None:
-    (io_apic,) = (entry for entry in entries(written(memory, 4)) if entry[0] == 2)
-    assert struct.unpack("<BBBBI", io_apic) == (2, 4, 0x14, 1, PLATFORM.io_apic)
+    (io_apic,) = (entry for entry in entries(written(memory, [0, 1, 4])) if entry[0] == 2)
+    assert struct.unpack("<BBBBI", io_apic) == (2, 5, 0x14, 1, PLATFORM.io_apic)
 
 
 def test_each_interrupt_has_one_input_and_virtio_ones_are_level(memory: GuestMemory) -> None:
-    found = [struct.unpack("<BBHBBBB", entry) for entry in entries(written(memory, 2)) if entry[0] == 3]
+    found = [struct.unpack("<BBHBBBB", entry) for entry in entries(written(memory, [0, 1])) if entry[0] == 3]
     inputs = {irq: pin for _, _, _, _, irq, _, pin in found}
     level = {irq for _, _, flags, _, irq, _, _ in found if flags == 0xD}
     assert inputs == {

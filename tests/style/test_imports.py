@@ -43,7 +43,8 @@ DOORS = {
         "stratovirt.machine.inventory",
     },
     "stratovirt.qmp": {"stratovirt.qmp.protocol"},  # all that client sees
-    "stratovirt.accel": {"stratovirt.accel.protocol"},  # all that boot and devices see
+    # All that boot and devices see.
+    "stratovirt.accel": {"stratovirt.accel.protocol", "stratovirt.accel.topology"},
     "stratovirt.backends": {"stratovirt.backends.disk.contract"},  # all that devices see
 }
 NO_TRIO = {

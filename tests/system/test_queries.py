@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from stratovirt.accel.topology import Topology
 from tests.system.qmp import Qmp
 from tests.system.vm import Vm, started
 
@@ -76,3 +79,46 @@ async def test_the_guest_sees_what_the_queries_say(guest: Options, tmp_path: Pat
         assert 0.8 * memory < usable < memory, "all but what the kernel keeps for itself"
         await qmp.execute("quit")
         assert await vm.exit_code() == 0
+
+
+# One line for each CPU: socket, die, core, threads of its core.
+TOPOLOGY = """\
+cd /sys/devices/system/cpu; for cpu in $(seq 0 $(($(nproc) - 1))); do cd cpu$cpu/topology; \
+echo CPU $cpu $(cat physical_package_id die_id core_id thread_siblings_list); cd ../..; done; \
+grep -c 'siblings.*: '$(($(nproc) / 2))'$' /proc/cpuinfo; echo DO''NE"""
+
+
+def linux_place(topology: Topology, place: dict[str, int]) -> tuple[int, int, int]:
+    """Socket, die and core. Linux 6.1 numbers the cores of a socket: its core_id has the bits of the die."""
+    die = place["die-id"]
+    core = die << topology.die_shift - topology.core_shift | place["core-id"]
+    return place["socket-id"], die, core
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [Topology(sockets=2, cores=3, threads=2), Topology(sockets=2, dies=2, clusters=2)],
+    ids=["gaps-and-threads", "dies-and-clusters"],
+)
+async def test_linux_sees_the_topology_that_the_queries_say(
+    guest: Options, tmp_path: Path, topology: Topology
+) -> None:
+    smp = ",".join(f"{name}={count}" for name, count in topology._asdict().items())
+    async with (
+        started(*guest("shell", "-smp", f"{topology.places},{smp}"), directory=tmp_path) as vm,
+        vm.console() as console,
+        vm.qmp() as qmp,
+    ):
+        await console.expect(b"built-in commands")
+        await console.type(TOPOLOGY)
+        said = (await console.expect(b"DONE" + LINE_END)).decode()
+        cpus = await qmp.execute("query-cpus")
+        await qmp.execute("quit")
+        assert await vm.exit_code() == 0
+    places = [linux_place(topology, cpu["props"]) for cpu in cpus]
+    lines = re.findall(r"^CPU (\d+) (\d+) (\d+) (\d+) (\S+)", said, re.MULTILINE)
+    assert [tuple(map(int, line[1:4])) for line in lines] == places
+    first = [cpu["CPU"] for cpu in cpus if cpu["props"]["thread-id"] == 0]
+    siblings = [f"{cpu}-{cpu + topology.threads - 1}" if topology.threads > 1 else f"{cpu}" for cpu in first]
+    assert [lines[cpu][4] for cpu in first] == siblings
+    assert re.search(rf"^{topology.places}\r$", said, re.MULTILINE), "siblings: those of half the machine"

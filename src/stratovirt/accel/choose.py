@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Literal
 
 from stratovirt.accel.protocol import Accelerator, Bus
+from stratovirt.accel.topology import Topology
 from stratovirt.errors import AcceleratorError, AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 
@@ -63,14 +64,16 @@ def load(choice: Choice, vcpus: int) -> None:
         raise AcceleratorUnavailable(f"accel {choice.name}: at most {module.MAX_VCPUS} vCPUs, not {vcpus}")
 
 
-def create(choice: Choice, memory: GuestMemory, vcpus: int, bus: Bus) -> Accelerator:
+def create(choice: Choice, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology) -> Accelerator:
     """Make the accelerator chosen.
+
+    :param topology: where the ``vcpus`` sit; it has places enough for them.
 
     :raises AcceleratorUnavailable: this host or this installation cannot run it.
     """
     module = _load(choice.name, "accelerator")
     make = module.KvmAccelerator if choice.name == "kvm" else module.TcgAccelerator
-    accelerator: Accelerator = make(memory, vcpus, bus)
+    accelerator: Accelerator = make(memory, vcpus, bus, topology)
     return accelerator
 
 

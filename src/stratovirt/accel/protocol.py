@@ -68,7 +68,7 @@ class Vcpu(Protocol):
 
     @property
     def index(self) -> int:
-        """0-based; also its APIC id."""
+        """0-based."""
 
     @property
     def halted(self) -> bool:

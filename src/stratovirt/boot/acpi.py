@@ -41,12 +41,14 @@ _ALL_PROCESSORS = 0xFF
 _PRESSED = 0x80
 
 
-def write(memory: GuestMemory, cpus: int, slots: Sequence[VirtioSlot], platform: Platform) -> int:
+def write(
+    memory: GuestMemory, apic_ids: Sequence[int], slots: Sequence[VirtioSlot], platform: Platform
+) -> int:
     """Write all tables; returns the guest physical address of the RSDP."""
     rsdp = lowmem.ACPI_TABLES
     tables = _Tables(memory, rsdp + 64)
     dsdt_address = tables.add(dsdt(slots, platform))
-    listed = [tables.add(fadt(dsdt_address, platform)), tables.add(madt(cpus, platform))]
+    listed = [tables.add(fadt(dsdt_address, platform)), tables.add(madt(apic_ids, platform))]
     memory.write(rsdp, _rsdp(tables.add(_table(b"XSDT", 1, struct.pack(f"<{len(listed)}Q", *listed)))))
     return rsdp
 
@@ -84,11 +86,11 @@ def fadt(dsdt_address: int, platform: Platform) -> bytes:
     return _table(b"FACP", 6, bytes(table[_HEADER.size :]))
 
 
-def madt(cpus: int, platform: Platform) -> bytes:
+def madt(apic_ids: Sequence[int], platform: Platform) -> bytes:
     """Multiple APIC Description Table (ACPI 6.4 §5.2.12): the CPUs' LAPICs by APIC id, and the IOAPIC."""
     body = struct.pack("<II", platform.local_apic, 0)
-    for cpu in range(cpus):
-        body += struct.pack("<BBBBI", 0, 8, cpu, cpu, _LOCAL_APIC_ENABLED)
+    for cpu, apic_id in enumerate(apic_ids):
+        body += struct.pack("<BBBBI", 0, 8, cpu, apic_id, _LOCAL_APIC_ENABLED)
     body += struct.pack("<BBBBII", 1, 12, 0, 0, platform.io_apic, 0)
     body += struct.pack("<BBBHB", 4, 6, _ALL_PROCESSORS, 0, 1)  # NMI at LINT1, as the MP specification has it
     return _table(b"APIC", 5, body)

@@ -27,12 +27,14 @@ _CONFORMS, _LEVEL_HIGH = 0x0, 0xD  # of the bus: ISA is edge, high
 _ALL_APICS = 0xFF
 
 
-def write(memory: GuestMemory, cpus: int, slots: Sequence[VirtioSlot], platform: Platform) -> None:
+def write(
+    memory: GuestMemory, apic_ids: Sequence[int], slots: Sequence[VirtioSlot], platform: Platform
+) -> None:
     """Write the floating pointer and the table to the EBDA."""
     pointer = lowmem.EBDA
     table = pointer + 16
     memory.write(pointer, _floating_pointer(table))
-    memory.write(table, mp_table(cpus, slots, platform))
+    memory.write(table, mp_table(apic_ids, slots, platform))
 
 
 def device_arguments(slots: Sequence[VirtioSlot]) -> str:
@@ -40,11 +42,11 @@ def device_arguments(slots: Sequence[VirtioSlot]) -> str:
     return " ".join(f"virtio_mmio.device={slot.size}@{slot.address:#x}:{slot.gsi}" for slot in slots)
 
 
-def mp_table(cpus: int, slots: Sequence[VirtioSlot], platform: Platform) -> bytes:
+def mp_table(apic_ids: Sequence[int], slots: Sequence[VirtioSlot], platform: Platform) -> bytes:
     """The MP configuration table."""
     level = {slot.gsi for slot in slots}
-    io_apic_id = cpus
-    entries = [_processor(cpu) for cpu in range(cpus)]
+    io_apic_id = max(apic_ids) + 1
+    entries = [_processor(apic_id) for apic_id in apic_ids]
     entries.append(struct.pack("<BB6s", _BUS, _ISA_BUS, b"ISA   "))
     entries.append(struct.pack("<BBBBI", _IO_APIC, io_apic_id, _APIC_VERSION, _ENABLED, platform.io_apic))
     for irq, pin in _pins(platform):
@@ -63,9 +65,9 @@ def _pins(platform: Platform) -> list[tuple[int, int]]:
     return [(0, platform.timer_pin), *pins]
 
 
-def _processor(cpu: int) -> bytes:
-    flags = _ENABLED | _BOOTSTRAP if cpu == 0 else _ENABLED
-    return struct.pack("<BBBBII8x", _PROCESSOR, cpu, _APIC_VERSION, flags, _CPU_SIGNATURE, _CPU_FEATURES)
+def _processor(apic_id: int) -> bytes:
+    flags = _ENABLED | _BOOTSTRAP if apic_id == 0 else _ENABLED
+    return struct.pack("<BBBBII8x", _PROCESSOR, apic_id, _APIC_VERSION, flags, _CPU_SIGNATURE, _CPU_FEATURES)
 
 
 def _table(entries: list[bytes], platform: Platform) -> bytes:

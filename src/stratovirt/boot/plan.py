@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stratovirt.accel.protocol import CpuStart
+from stratovirt.accel.topology import Topology
 from stratovirt.boot import acpi, lowmem, mptable, paging
 from stratovirt.boot.bzimage import SetupHeader
 from stratovirt.boot.image import KernelImage, file_size, read_kernel
@@ -33,6 +34,7 @@ class BootRequest:
     :param cmdline: the kernel's command line.
     :param memory_size: bytes of RAM, 128 MiB or more.
     :param cpus: 1 to 254.
+    :param topology: where they sit.
     :param slots: the virtio-mmio transports, in the order in which the guest shall find them.
     :param acpi: how the machine is described: ``on`` by ACPI tables, ``off`` by an MP table and the
         command line, ``auto`` by ACPI unless the command line or the kernel is without it.
@@ -43,6 +45,7 @@ class BootRequest:
     cmdline: str
     memory_size: int
     cpus: int = 1
+    topology: Topology = field(default_factory=Topology)
     slots: Sequence[VirtioSlot] = ()
     acpi: Literal["on", "off", "auto"] = "auto"
     platform: Platform = field(default_factory=Platform)
@@ -75,9 +78,10 @@ class _Layout:
         request = self.request
         write_bios_data(memory)
         write_reset_vector(memory, request.platform)
+        apic_ids = [request.topology.apic_id(cpu) for cpu in range(request.cpus)]
         if self.acpi:
-            return acpi.write(memory, request.cpus, request.slots, request.platform)
-        mptable.write(memory, request.cpus, request.slots, request.platform)
+            return acpi.write(memory, apic_ids, request.slots, request.platform)
+        mptable.write(memory, apic_ids, request.slots, request.platform)
         return 0
 
 

@@ -6,36 +6,9 @@ NamedTuples, because every start of a VM pays for defining them: 0.1 ms instead 
 
 from typing import Literal, NamedTuple
 
+from stratovirt.accel.topology import Place, Topology
 
-class Place(NamedTuple):
-    """A vCPU's place in the topology, each number within the next larger thing."""
-
-    socket: int
-    die: int
-    core: int
-    thread: int
-
-
-class Topology(NamedTuple):
-    """``-smp``: how many of each are in one of the next larger; their product is the number of places."""
-
-    sockets: int = 1
-    dies: int = 1
-    clusters: int = 1
-    cores: int = 1
-    threads: int = 1
-
-    @property
-    def places(self) -> int:
-        """vCPUs that there is room for."""
-        return self.sockets * self.dies * self.clusters * self.cores * self.threads
-
-    def place(self, index: int) -> Place:
-        """Where vCPU ``index`` sits; neighbours share a core, then a cluster, a die, a socket."""
-        index, thread = divmod(index, self.threads)
-        index, core = divmod(index, self.cores * self.clusters)
-        socket, die = divmod(index, self.dies)
-        return Place(socket, die, core, thread)
+__all__ = ["ChardevInfo", "MachineInfo", "Place", "Topology", "VcpuInfo"]
 
 
 class VcpuInfo(NamedTuple):

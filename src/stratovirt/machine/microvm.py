@@ -69,7 +69,9 @@ class Microvm:
         self._started = time.monotonic()
         self.memory = allocate(plan.request.memory_size)
         try:
-            self.accelerator: Accelerator = choose.create(choice, self.memory, plan.request.cpus, self.bus)
+            self.accelerator: Accelerator = choose.create(
+                choice, self.memory, plan.request.cpus, self.bus, plan.request.topology
+            )
         except BaseException:
             self.memory.close()
             raise

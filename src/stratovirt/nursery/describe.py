@@ -19,7 +19,8 @@ from stratovirt.cli.options import GROUPS, Option
 from stratovirt.cli.schema import Key, Keys, Kinds
 from stratovirt.cli.values import Value
 from stratovirt.cli.vm import ACCEL, MACHINE, MAX_CPUS
-from stratovirt.machine.info import ChardevInfo, MachineInfo, Topology
+from stratovirt.machine.info import ChardevInfo, MachineInfo
+from stratovirt.nursery.prelude import topology_of
 from stratovirt.qmp.catalog import Catalog, MachineType, OptionInfo, Parameter, TypeInfo, ValueType
 
 KVM = "/dev/kvm"
@@ -34,14 +35,13 @@ def machine_info(
     :param used: those that a device or monitor uses.
     """
     guest = options.machine.type != "none"
-    smp = options.smp
     return MachineInfo(
         name=options.name,
         uuid=options.uuid,
         accelerator=accelerator,
         memory=options.memory if guest else 0,
-        vcpus=smp.cpus if guest else 0,
-        topology=Topology(smp.sockets, smp.dies, smp.clusters, smp.cores, smp.threads),
+        vcpus=options.smp.cpus if guest else 0,
+        topology=topology_of(options.smp),
         chardevs=tuple(ChardevInfo(one.id, one.filename, one in used) for one in chardevs),
     )
 

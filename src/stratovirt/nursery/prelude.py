@@ -12,9 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from stratovirt.accel import choose
+from stratovirt.accel.topology import MAX_APIC_ID, Topology
 from stratovirt.boot.plan import BootPlan, BootRequest, plan
 from stratovirt.boot.platform import virtio_slots
 from stratovirt.cli import Config
+from stratovirt.cli.config import Smp
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.errors import ImageError, OptionError
 from stratovirt.machine.microvm import Microvm
@@ -87,16 +89,29 @@ class Preparation:
 def boot_request(options: Config) -> BootRequest:
     """What ``options`` say about booting.
 
-    :raises OptionError: there is nothing to boot, or there are more devices than slots.
+    :raises OptionError: there is nothing to boot, there are more devices than slots, or more of the topology
+        than APIC ids.
     """
     if options.kernel is None:
         raise OptionError("-kernel", "missing; the microvm machine boots a kernel: -kernel FILE")
+    topology = topology_of(options.smp)
+    highest = max(map(topology.apic_id, range(options.smp.cpus)))
+    if highest > MAX_APIC_ID:
+        raise OptionError(
+            "-smp", f"the last vCPU's APIC id is {highest} in this topology, above {MAX_APIC_ID}"
+        )
     return BootRequest(
         kernel=options.kernel,
         initrd=options.initrd,
         cmdline=options.append or "",
         memory_size=options.memory,
         cpus=options.smp.cpus,
+        topology=topology,
         slots=virtio_slots(slot_count(options)),
         acpi=options.machine.acpi,
     )
+
+
+def topology_of(smp: Smp) -> Topology:
+    """Where the vCPUs of ``-smp`` sit."""
+    return Topology(smp.sockets, smp.dies, smp.clusters, smp.cores, smp.threads)

@@ -60,7 +60,7 @@ class Bench:
     def __init__(self, vcpus: int = 1) -> None:
         self.clock = FakeClock()
         self.signals = FakeSignals()
-        self.chip = IrqChip(vcpus, self.clock, self.signals)
+        self.chip = IrqChip(range(vcpus), self.clock, self.signals)
         for cpu in range(vcpus):
             self.write(SPURIOUS_VECTOR, 0x1FF, cpu)
 

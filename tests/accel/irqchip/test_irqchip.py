@@ -128,7 +128,7 @@ class CuriousSignals(FakeSignals):
 
 def test_an_engine_may_look_at_pending_from_within_a_signal() -> None:
     signals = CuriousSignals()
-    signals.chip = IrqChip(1, FakeClock(), signals)
+    signals.chip = IrqChip([0], FakeClock(), signals)
     signals.chip.lapic_write(0, 0xF0, 0x1FF)
     signals.chip.lapic_write(0, 0x300, 1 << 18 | 0x41)
     assert signals.seen == [True]

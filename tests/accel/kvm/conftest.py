@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,7 @@ from stratovirt.accel.kvm.accelerator import KvmAccelerator
 from stratovirt.accel.kvm.system import KvmSystem
 from stratovirt.accel.kvm.thread import KvmVcpuThread
 from stratovirt.accel.kvm.vcpu import KvmVcpu
+from stratovirt.accel.topology import Topology
 from stratovirt.errors import AcceleratorUnavailable
 from tests.accel.machine import DEADLINE, RAM
 from tests.accel.machine import Machine as AnyMachine
@@ -25,8 +27,8 @@ class Machine(AnyMachine):
     thread: KvmVcpuThread
     vcpu: KvmVcpu
 
-    def __init__(self, vcpus: int = 1, ram: int = RAM) -> None:
-        super().__init__(KvmAccelerator, vcpus, ram)
+    def __init__(self, vcpus: int = 1, ram: int = RAM, topology: Topology | None = None) -> None:
+        super().__init__(partial(KvmAccelerator, topology=topology), vcpus, ram)
 
 
 @pytest.fixture
@@ -38,8 +40,8 @@ def new_machine() -> Iterator[Callable[..., Machine]]:
         pytest.skip(str(reason))
     with ExitStack() as stack:
 
-        def make(vcpus: int = 1, ram: int = RAM) -> Machine:
-            machine = Machine(vcpus, ram)
+        def make(vcpus: int = 1, ram: int = RAM, topology: Topology | None = None) -> Machine:
+            machine = Machine(vcpus, ram, topology)
             stack.callback(machine.close)
             return machine
 

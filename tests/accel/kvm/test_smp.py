@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stratovirt.accel.protocol import RunEnd
+from stratovirt.accel.topology import Topology
 from tests.accel.guests import (
     AP_ENTRY,
     DATA,
@@ -37,6 +38,18 @@ def test_second_cpu_waits_for_init_and_sipi(new_machine: Callable[..., Machine])
     assert [access.address for access in machine.bus.accesses] == [BOOT_CPU_READY, AP_RUNS]
     assert machine.accelerator.vcpus[1].registers()["cs_base"] == AP_ENTRY
     assert ends == [RunEnd.KICKED, RunEnd.KICKED]
+
+
+def test_an_apic_id_with_a_gap_before_it_is_reached(new_machine: Callable[..., Machine]) -> None:
+    """Two sockets of three cores: the fourth vCPU has id 4, which it also reads from CPUID."""
+    machine = new_machine(vcpus=4, topology=Topology(sockets=2, cores=3))
+    # real mode: mov eax, 1; cpuid; shr ebx, 24; mov al, bl; out AP_RUNS, al
+    say_id = b"\x66\xb8\x01\0\0\0\x0f\xa2\x66\xc1\xeb\x18\x88\xd8\xe6" + bytes([AP_RUNS])
+    machine.memory.write(AP_ENTRY, say_id + REAL_MODE_HALT)
+    machine.start(enable_lapic() + start_ap(4) + HALT_FOREVER)
+    with machine.running():
+        machine.bus.wait_for(lambda: bool(machine.bus.accesses))
+    assert machine.bus.outs(AP_RUNS) == [4]
 
 
 def test_cpu_that_waits_for_sipi_comes_back_when_kicked(new_machine: Callable[..., Machine]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
 from stratovirt.accel.tcg.accelerator import TcgAccelerator
+from stratovirt.accel.topology import Topology
 from tests.accel.machine import RAM, Machine
 
 
@@ -16,8 +18,8 @@ def new_machine() -> Iterator[Callable[..., Machine]]:
     """Makes machines, and closes them."""
     with ExitStack() as stack:
 
-        def make(vcpus: int = 1, ram: int = RAM) -> Machine:
-            machine = Machine(TcgAccelerator, vcpus, ram)
+        def make(vcpus: int = 1, ram: int = RAM, topology: Topology | None = None) -> Machine:
+            machine = Machine(partial(TcgAccelerator, topology=topology), vcpus, ram)
             stack.callback(machine.close)
             return machine
 

@@ -14,6 +14,7 @@ from stratovirt.accel.tcg import library
 from stratovirt.accel.tcg.accelerator import MAX_VCPUS, TcgAccelerator
 from stratovirt.accel.tcg.cpuid import tsc_ratio
 from stratovirt.accel.tcg.irqchip import LAPIC_TIMER_HZ
+from stratovirt.accel.topology import Topology
 from stratovirt.errors import AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 from tests.accel.guests import (
@@ -158,16 +159,43 @@ def test_cpuid_knows_the_number_of_vcpus(new_machine: Callable[..., Machine], vc
     assert cores == [0, vcpus, 0x201]
 
 
+@pytest.mark.parametrize(
+    ("topology", "threads", "die", "socket"),
+    [
+        (Topology(sockets=2, cores=3), [0, 1, 0x100], None, [0, 3, 0x201]),
+        (Topology(sockets=2, threads=2), [0, 2, 0x100], None, [0, 2, 0x201]),
+        (Topology(dies=2, cores=2, threads=2), [0, 2, 0x100], [0, 4, 0x201], [0, 8, 0x502]),
+    ],
+)
+def test_cpuid_tells_the_levels_of_the_topology(
+    new_machine: Callable[..., Machine],
+    topology: Topology,
+    threads: list[int],
+    die: list[int] | None,
+    socket: list[int],
+) -> None:
+    """EDX, EBX and ECX; leaf 0x1F where there are dies, else 0xB."""
+    machine = new_machine(vcpus=1, topology=topology)
+    leaf = 0x1F if die else 0xB
+    says = b"".join(say_cpuid(leaf, level) for level in range(4)) + say_cpuid(0xB, 1)
+    assert machine.run(says + done()) is RunEnd.KICKED
+    said = [machine.bus.outs(VALUE)[place : place + 3] for place in range(0, 15, 3)]
+    expected = [threads, die, socket] if die else [threads, socket]
+    assert said[: len(expected)] == expected
+    assert said[len(expected)] == [0, 0, len(expected)], "no more levels"
+    assert said[4] == [0, topology.socket_threads, 0x201]
+
+
 def test_cpuid_knows_each_vcpu_by_its_apic_id(new_machine: Callable[..., Machine]) -> None:
-    machine = new_machine(vcpus=2)
-    machine.start(load_idt() + enable_lapic() + start_ap(1) + HALT_FOREVER)
+    machine = new_machine(vcpus=4, topology=Topology(sockets=2, cores=3))
+    machine.start(load_idt() + enable_lapic() + start_ap(4) + HALT_FOREVER)
     cpuid_1 = (
         b"\x66\xb8\x01\x00\x00\x00" + CPUID + b"\x66\x89\xd8"
     )  # real mode: mov eax, 1; cpuid; mov eax, ebx
     machine.memory.write(AP_ENTRY, cpuid_1 + b"\x66\xe7" + bytes([VALUE]) + SPIN)
     with machine.running():
         machine.bus.wait_for(lambda: len(machine.bus.outs(VALUE)) == 1)
-    assert machine.bus.outs(VALUE)[0] >> 24 == 1
+    assert machine.bus.outs(VALUE)[0] >> 24 == 4, "the first of the second socket"
 
 
 def test_the_number_of_vcpus_has_a_limit(new_machine: Callable[..., Machine]) -> None:

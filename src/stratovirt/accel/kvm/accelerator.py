@@ -13,6 +13,7 @@ from stratovirt.accel.kvm.thread import KvmVcpuThread
 from stratovirt.accel.kvm.vcpu import KvmVcpu
 from stratovirt.accel.kvm.vm import KvmVm
 from stratovirt.accel.protocol import Bus, CpuStart
+from stratovirt.accel.topology import Topology
 from stratovirt.errors import AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 
@@ -36,27 +37,30 @@ class KvmAccelerator:
     """See :class:`stratovirt.accel.protocol.Accelerator`; each vCPU has a thread of its own.
 
     :param vcpus: how many.
+    :param topology: where they sit; unless said, all are cores of one socket.
     :raises AcceleratorUnavailable: KVM is missing here, or refuses a part of the machine.
     """
 
     name = "kvm"
 
-    def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus) -> None:
+    def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology | None = None) -> None:
         with ExitStack() as stack:
             try:
-                self._create(stack, memory, vcpus, bus)
+                self._create(stack, memory, vcpus, bus, topology or Topology(cores=vcpus))
             except OSError as error:
                 raise AcceleratorUnavailable(f"KVM cannot make the machine: {error.strerror}") from error
             self._resources = stack.pop_all()
 
-    def _create(self, stack: ExitStack, memory: GuestMemory, count: int, bus: Bus) -> None:
+    def _create(
+        self, stack: ExitStack, memory: GuestMemory, count: int, bus: Bus, topology: Topology
+    ) -> None:
         system = stack.enter_context(KvmSystem())
         self.vm = stack.enter_context(KvmVm(system, memory))
         supported = cpuid_table.supported(system.fd)
         self.vcpus: list[KvmVcpu] = []
         for index in range(count):
-            table = cpuid.for_vcpu(supported, cpuid.Topology(index, count))
-            vcpu = KvmVcpu(system, self.vm, index, table)
+            table = cpuid.for_vcpu(supported, topology, index)
+            vcpu = KvmVcpu(system, self.vm, index, topology.apic_id(index), table)
             stack.callback(vcpu.close)
             self.vcpus.append(vcpu)
         self.threads = [KvmVcpuThread(vcpu, bus, memory) for vcpu in self.vcpus]

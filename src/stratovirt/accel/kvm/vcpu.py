@@ -47,15 +47,17 @@ LOAD_ORDER = (
 class KvmVcpu:
     """A vCPU of ``vm`` in the state that a machine has after power-on and firmware.
 
-    :param index: its number and APIC id; 0 starts the machine, the others wait for INIT and SIPI (KVM
-        makes them so).
+    :param index: its number; 0 starts the machine, the others wait for INIT and SIPI (KVM makes them so).
+    :param apic_id: 0 for the first.
     :raises OSError: the kernel refuses.
     """
 
-    def __init__(self, system: KvmSystem, vm: KvmVm, index: int, cpuid: Iterable[CpuidEntry]) -> None:
+    def __init__(
+        self, system: KvmSystem, vm: KvmVm, index: int, apic_id: int, cpuid: Iterable[CpuidEntry]
+    ) -> None:
         self.index = index
         with ExitStack() as stack:
-            self.fd = ioctl(vm.fd, "KVM_CREATE_VCPU", index)
+            self.fd = ioctl(vm.fd, "KVM_CREATE_VCPU", apic_id)
             stack.callback(os.close, self.fd)
             size = ioctl(system.fd, "KVM_GET_VCPU_MMAP_SIZE")
             self.run_page = _map_run_page(self.fd, size)

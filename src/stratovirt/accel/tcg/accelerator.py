@@ -10,11 +10,12 @@ from stratovirt.accel.protocol import BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, Bu
 from stratovirt.accel.tcg import library
 from stratovirt.accel.tcg.clock import Clock
 from stratovirt.accel.tcg.cpu import TcgThread, TcgVcpu
-from stratovirt.accel.tcg.cpuid import leaves
+from stratovirt.accel.tcg.cpuid import Leaf, leaves
 from stratovirt.accel.tcg.exits import Exits
 from stratovirt.accel.tcg.irqchip import IrqChip
 from stratovirt.accel.tcg.library import ffi, lib
 from stratovirt.accel.tcg.msr import MsrFile
+from stratovirt.accel.topology import Topology
 from stratovirt.errors import AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 
@@ -53,19 +54,22 @@ class TcgAccelerator:
     :param memory: the guest's RAM; it has to outlive the accelerator.
     :param vcpus: 1 to :data:`MAX_VCPUS`.
     :param bus: the machine's side of port and MMIO accesses.
+    :param topology: where the vCPUs sit; unless said, all are cores of one socket.
     :raises AcceleratorUnavailable: too many vCPUs, or the engine's library cannot be used.
     """
 
     name = "tcg"
 
-    def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus) -> None:
+    def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology | None = None) -> None:
         if vcpus > MAX_VCPUS:
             raise AcceleratorUnavailable(f"accel tcg: at most {MAX_VCPUS} vCPUs, not {vcpus}")
+        topology = topology or Topology(cores=vcpus)
         tsc_hz = library.load()
         exits = Exits(bus)
         self._handle = ffi.new_handle(exits)
         self._machine = ffi.gc(_new_machine(self._handle, vcpus, tsc_hz), lib.tcg_free)
-        self._chip = IrqChip(vcpus, Clock(self._machine, tsc_hz), Signals(self._machine))
+        apic_ids = [topology.apic_id(index) for index in range(vcpus)]
+        self._chip = IrqChip(apic_ids, Clock(self._machine, tsc_hz), Signals(self._machine))
         self._exits = exits
         exits.machine, exits.chip = self._machine, self._chip
         self._frozen = False
@@ -73,7 +77,7 @@ class TcgAccelerator:
         self.threads: Sequence[TcgThread] = (TcgThread(self._machine, exits, self.vcpus),)
         self._map(memory)
         for index in range(vcpus):
-            self._set_cpuid(index, tsc_hz)
+            self._set_cpuid(index, leaves(topology, index, tsc_hz))
         self._power_on()
 
     def irq_line(self, gsi: int) -> IrqLine:
@@ -139,10 +143,8 @@ class TcgAccelerator:
         for gpa, size in _holes(memory):
             lib.tcg_add_hole(self._machine, gpa, size)
 
-    def _set_cpuid(self, cpu: int, tsc_hz: int) -> None:
-        changes = [
-            (leaf.leaf, leaf.subleaf, leaf.keep, leaf.set) for leaf in leaves(cpu, len(self.vcpus), tsc_hz)
-        ]
+    def _set_cpuid(self, cpu: int, wanted: Sequence[Leaf]) -> None:
+        changes = [(leaf.leaf, leaf.subleaf, leaf.keep, leaf.set) for leaf in wanted]
         lib.tcg_set_cpuid(self._machine, cpu, ffi.new("struct tcg_cpuid[]", changes), len(changes))
 
     def _power_on(self) -> None:

@@ -11,11 +11,17 @@ import functools
 from dataclasses import dataclass
 
 from stratovirt.accel.tcg.irqchip import LAPIC_TIMER_HZ
+from stratovirt.accel.topology import Topology
 
 ALL = 0xFFFF_FFFF
 ALL_SUBLEAVES = -1
 
-MAX_LEAF = 0x16
+FREQUENCIES, DIES = 0x16, 0x1F
+"""The highest leaf: the second where a socket has several dies, as on processors that have them."""
+
+SMT_LEVEL, CORE_LEVEL, DIE_LEVEL = 1, 2, 5
+MAX_CACHE_CORES = 63
+"""What leaf 4 has room for, in 6 bits, less one."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,18 @@ BHI_CTRL = 1 << 4
 INVARIANT_TSC = 1 << 8
 
 
-def leaves(cpu: int, vcpus: int, tsc_hz: int) -> list[Leaf]:
-    """The changes for vCPU ``cpu`` of ``vcpus``, as one package of that many cores."""
+def leaves(topology: Topology, cpu: int, tsc_hz: int) -> list[Leaf]:
+    """The changes for vCPU ``cpu``."""
+    apic_id, count = topology.apic_id(cpu), topology.socket_threads
+    highest = DIES if topology.dies > 1 else FREQUENCIES
     return [
-        Leaf(0x0, keep=(0, ALL, ALL, ALL), set=(MAX_LEAF, 0, 0, 0)),
+        Leaf(0x0, keep=(0, ALL, ALL, ALL), set=(highest, 0, 0, 0)),
         Leaf(
             0x1,
             keep=(ALL, 0xFFFF, ALL & ~X2APIC, ALL),
-            set=(0, cpu << 24 | vcpus << 16, TSC_DEADLINE | HYPERVISOR, APIC | (HTT if vcpus > 1 else 0)),
+            set=(0, apic_id << 24 | count << 16, TSC_DEADLINE | HYPERVISOR, APIC | (HTT if count > 1 else 0)),
         ),
-        *_caches(vcpus),
+        *_caches(topology),
         Leaf(
             0x7,
             0,
@@ -65,27 +73,43 @@ def leaves(cpu: int, vcpus: int, tsc_hz: int) -> list[Leaf]:
             set=(2, TSC_ADJUST, 0, SPEC_CTRL | ARCH_CAPABILITIES),
         ),
         Leaf(0x7, 2, keep=NOTHING, set=(0, 0, 0, BHI_CTRL)),
-        *_topology(cpu, vcpus),
+        *_topology(topology, apic_id),
         *(Leaf(leaf, keep=NOTHING) for leaf in range(0xE, 0x15)),
         *_frequencies(tsc_hz),
         Leaf(0x8000_0007, set=(0, 0, 0, INVARIANT_TSC)),
     ]
 
 
-def _caches(vcpus: int) -> list[Leaf]:
-    """Leaf 4: how many cores the package has room for."""
+def _caches(topology: Topology) -> list[Leaf]:
+    """Leaf 4: every cache is a core's own; the APIC ids that share it, and those of the socket's cores."""
+    sharing = (1 << topology.core_shift) - 1
+    cores = min((1 << topology.socket_shift - topology.core_shift) - 1, MAX_CACHE_CORES)
     return [
-        Leaf(0x4, level, keep=(0x03FF_FFFF, ALL, ALL, ALL), set=((vcpus - 1) << 26, 0, 0, 0))
-        for level in (0, 1, 2)
+        Leaf(0x4, cache, keep=(0x3FFF, ALL, ALL, ALL), set=(cores << 26 | sharing << 14, 0, 0, 0))
+        for cache in (0, 1, 2)
     ]
 
 
-def _topology(cpu: int, vcpus: int) -> list[Leaf]:
-    """Leaf 0xB: one thread per core, then the cores of the package."""
+def _topology(topology: Topology, apic_id: int) -> list[Leaf]:
+    """Leaf 0xB: the threads of a core, then those of the socket; leaf 0x1F has the die's between them."""
+    threads = (topology.core_shift, topology.threads, SMT_LEVEL)
+    die = (topology.die_shift, topology.die_threads, CORE_LEVEL)
+    socket = (topology.socket_shift, topology.socket_threads)
+    changes = _levels(0xB, apic_id, threads, (*socket, CORE_LEVEL))
+    if topology.dies > 1:
+        changes += [Leaf(leaf, keep=NOTHING) for leaf in range(FREQUENCIES + 1, DIES)]
+        changes += _levels(DIES, apic_id, threads, die, (*socket, DIE_LEVEL))
+    return changes
+
+
+def _levels(leaf: int, apic_id: int, *levels: tuple[int, int, int]) -> list[Leaf]:
+    """A leaf of levels, each ``(bits of the APIC id below the next, vCPUs, type)``, and none beyond them."""
     return [
-        Leaf(0xB, keep=(0, 0, 0xFF, 0), set=(0, 0, 0, cpu)),
-        Leaf(0xB, 0, keep=NOTHING, set=(0, 1, 0x100, cpu)),
-        Leaf(0xB, 1, keep=NOTHING, set=((vcpus - 1).bit_length(), vcpus, 0x201, cpu)),
+        Leaf(leaf, keep=(0, 0, 0xFF, 0), set=(0, 0, 0, apic_id)),
+        *(
+            Leaf(leaf, index, keep=NOTHING, set=(bits, vcpus, kind << 8 | index, apic_id))
+            for index, (bits, vcpus, kind) in enumerate((*levels, (0, 0, 0)))
+        ),
     ]
 
 

@@ -66,7 +66,7 @@ class ApicBus:
             return list(self.lapics)
         if logical:
             return [lapic for lapic in self.lapics if lapic.answers_to(destination)]
-        return list(self.lapics[destination : destination + 1])
+        return [lapic for lapic in self.lapics if lapic.apic_id == destination]
 
     def send_ipi(self, source: LocalApic, command: int, destination: int) -> None:
         """Carry out a write of the interrupt command register (11.6.1)."""

@@ -9,6 +9,7 @@ those four, and must not while it calls the others.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from stratovirt.accel.protocol import IrqLine
 from stratovirt.accel.tcg.irqchip.apic_bus import ApicBus
@@ -35,21 +36,25 @@ PIT_PIN = 2
 
 
 class IrqChip:
-    """Local APICs (ids 0 … vcpus-1, version 0x14), IOAPIC (24 pins), 8259 pair and 8254 of one machine.
+    """Local APICs (version 0x14), IOAPIC (24 pins), 8259 pair and 8254 of one machine.
 
     Addresses are offsets into the 4 KiB pages of the controllers; registers are 32 bits wide and aligned. The
     guest cannot make any method raise, but for :class:`GeneralProtection` where that is said.
+
+    :param apic_ids: of each vCPU, in their order.
     """
 
     CLAIMED_PORTS = PIC_PORTS | PIT_PORTS
     """One-byte I/O ports."""
 
-    def __init__(self, vcpus: int, clock: GuestClock, signals: VcpuSignals) -> None:
+    def __init__(self, apic_ids: Sequence[int], clock: GuestClock, signals: VcpuSignals) -> None:
         self._lock = threading.Lock()
         self._clock = clock
         self._schedule = Schedule(signals.deadline_changed)
         bus = ApicBus(signals)
-        self._lapics = [LocalApic(index, bus, clock, self._schedule) for index in range(vcpus)]
+        self._lapics = [
+            LocalApic(index, apic_id, bus, clock, self._schedule) for index, apic_id in enumerate(apic_ids)
+        ]
         self._ioapic = IoApic(bus)
         bus.connect(self._lapics, self._ioapic.end_of_interrupt)
         self._pic = PicPair(self._lapics[0].set_lint0)

@@ -16,7 +16,7 @@ class GeneralProtection(StratovirtError):
 
 
 class VcpuSignals(Protocol):
-    """Requests to vCPU ``cpu`` (index and APIC id). Called from any thread, under the chip's lock."""
+    """Requests to vCPU ``cpu`` (by index). Called from any thread, under the chip's lock."""
 
     def interrupt(self, cpu: int) -> None:
         """``pending(cpu)`` holds now: look for an interrupt soon. Repeats while it holds are harmless."""

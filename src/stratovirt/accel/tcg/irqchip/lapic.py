@@ -33,14 +33,15 @@ BITMAPS = {Register.IN_SERVICE: "isr", Register.TRIGGER_MODE: "tmr", Register.IN
 
 
 class LocalApic:
-    """The local APIC of CPU ``index``, which is its id.
+    """The local APIC of CPU ``index``.
 
     ``ready`` is the vector deliverable now or -1; ``extint`` says that the 8259 pair's request passes through
     LINT0.
     """
 
-    def __init__(self, index: int, bus: ApicBus, clock: GuestClock, schedule: Schedule) -> None:
+    def __init__(self, index: int, apic_id: int, bus: ApicBus, clock: GuestClock, schedule: Schedule) -> None:
         self.index = index
+        self.apic_id = apic_id
         self._bus = bus
         self._lint0 = False
         self.ready = NO_VECTOR
@@ -238,7 +239,7 @@ class LocalApic:
 
     def _make_readers(self) -> dict[int, Callable[[], int]]:
         readers: dict[int, Callable[[], int]] = {
-            Register.ID: lambda: self.index << 24,
+            Register.ID: lambda: self.apic_id << 24,
             Register.VERSION: lambda: VERSION,
             Register.TASK_PRIORITY: lambda: self.task_priority,
             Register.ARBITRATION_PRIORITY: lambda: 0,
