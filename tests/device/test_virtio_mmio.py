@@ -293,6 +293,18 @@ def test_a_broken_queue_needs_a_reset_and_a_reset_heals_it(rig: DriverRig, what:
     assert rig.queue(0).send([b"healed"], [6]).data == b"HEALED"
 
 
+def test_a_driver_that_breaks_its_queue_for_ever_does_not_fill_the_log(
+    rig: DriverRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(100):
+        rig.negotiate()
+        rig.queue(0).make_available(64)
+        rig.queue(0).kick()
+        rig.serve()
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.rpartition("(")[2] for text in told] == [f"{1 << n} so far)" for n in range(7)]
+
+
 def test_rings_outside_ram_or_misaligned_need_a_reset(rig: DriverRig) -> None:
     rig.negotiate()
     for address in (1 << 45, 0x10_0001):

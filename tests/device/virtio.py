@@ -45,9 +45,9 @@ class PollReactor:
     def unwatch(self, fd: int) -> None:
         del self.ready[fd]
 
-    def look(self) -> bool:
-        """Call for every fd that is readable now; was there one?"""
-        readable = select.select(list(self.ready), [], [], 0)[0]
+    def look(self, seconds: float = 0) -> bool:
+        """Call for every fd that is readable now, or within ``seconds``; was there one?"""
+        readable = select.select(list(self.ready), [], [], seconds)[0]
         for fd in readable:
             if fd in self.ready:
                 self.ready[fd]()

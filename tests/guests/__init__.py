@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,18 @@ PROJECT = HERE.parents[1]
 PROGRAMS = ("smp", "memory")
 TEST_MODULES = ("tun",)  # loaded and removed while others run
 COMPILE = ("-O2", "-s", "-Wall", "-Wextra", "-static", "-pthread")
+COMPILE_BARE = (
+    *("-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-static"),
+    *(
+        "-mno-red-zone",
+        "-mgeneral-regs-only",
+        "-fno-stack-protector",
+        "-fno-pie",
+        "-no-pie",
+        "-fcf-protection=none",
+    ),
+    *("-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments", "-T", str(HERE / "bare" / "link.ld")),
+)
 
 
 def cache_directory() -> Path:
@@ -58,21 +71,32 @@ def initramfs(kernel: Path) -> Path:
 @cache
 def program(name: str) -> Path:
     """The static program compiled from ``NAME.c``, by the hash of its source."""
-    source = HERE / f"{name}.c"
-    digest = hashlib.sha256(source.read_bytes() + " ".join(COMPILE).encode()).hexdigest()[:16]
-    target = cache_directory() / f"{name}-{digest}"
+    return _compiled(HERE / f"{name}.c", COMPILE)
+
+
+@cache
+def bare_kernel(name: str, seed: int = 1) -> Path:
+    """The guest without an operating system compiled from ``bare/NAME.c``: an ELF kernel."""
+    return _compiled(HERE / "bare" / f"{name}.c", (*COMPILE_BARE, f"-DSEED={seed}"))
+
+
+def _compiled(source: Path, options: Sequence[str]) -> Path:
+    headers = sorted(source.parent.glob("*.h"))
+    parts = [" ".join(options).encode(), *(file.read_bytes() for file in (source, *headers))]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    target = cache_directory() / f"{source.stem}-{digest}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        _compile(source, target)
+        _compile(source, target, options)
     return target
 
 
-def _compile(source: Path, target: Path) -> None:
+def _compile(source: Path, target: Path, options: Sequence[str]) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise ConfigError(f"no C compiler for the test guest's {source.name}")
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    command = [compiler, *COMPILE, "-o", str(scratch), str(source)]
+    command = [compiler, *options, "-o", str(scratch), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ConfigError(f"{source.name} does not compile: {done.stderr.strip().splitlines()[-1]}")

@@ -66,12 +66,6 @@ static void route(u8 gsi, int masked)
     ioapic(0x10 + 2 * gsi, VECTOR | 1 << 15 | masked << 16);
 }
 
-static void wait_for_interrupt(u32 before)
-{
-    while (interrupts == before)
-        __asm__ volatile("sti; hlt; cli");
-}
-
 /* -- queues ---------------------------------------------------------------------------------------------- */
 
 static void begin(u32 queue_count)
@@ -107,9 +101,9 @@ static u32 request(u32 index)
     queue->available.ring[queue->available.index % RING_SIZE] = 0;
     __atomic_store_n(&queue->available.index, queue->available.index + 1, __ATOMIC_SEQ_CST);
     write32(slot + QUEUE_NOTIFY, index);
-    wait_for_interrupt(before);
-    u16 used = __atomic_load_n(&queue->used.index, __ATOMIC_SEQ_CST);
-    return used == ++queue->seen ? queue->used.ring[(queue->seen - 1) % RING_SIZE].length : 0xBADu;
+    while (__atomic_load_n(&queue->used.index, __ATOMIC_SEQ_CST) == queue->seen || interrupts == before)
+        __asm__ volatile("sti; hlt; cli"); /* only an interrupt lets it go on */
+    return queue->used.ring[queue->seen++ % RING_SIZE].length;
 }
 
 /* -- devices --------------------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
 #define SEED 1
 #endif
 
-#define ROUND 512
+#define ROUND 64
 
 static u64 state = SEED * 0x9E3779B97F4A7C15ul | 1;
 static struct queue queues[4];

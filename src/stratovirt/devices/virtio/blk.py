@@ -28,6 +28,7 @@ from stratovirt.devices.virtio.blkstats import BlockStats
 from stratovirt.devices.virtio.constants import ID_BLOCK
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.queue import Chain, Virtqueue
+from stratovirt.devices.virtio.telling import worth_telling
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,6 @@ class VirtioBlock(VirtioDevice):
         return OK
 
     def _tell_failure(self, operation: Operation, sector: int, count: int, error: OSError) -> None:
-        """Log it; of many only each that doubles their number, for a guest may try for ever."""
-        if count & (count - 1) == 0:
+        if worth_telling(count):
             why = error.strerror  # not the error, whose traceback has views of guest memory
             log.error("%s: %s at sector %d: %s (%d so far)", self.name, operation.name, sector, why, count)

@@ -28,6 +28,7 @@ from stratovirt.devices.virtio.device import Reactor, VirtioDevice
 from stratovirt.devices.virtio.interrupt import Interrupt
 from stratovirt.devices.virtio.kick import Kick
 from stratovirt.devices.virtio.queue import BrokenQueue, Rings, Virtqueue
+from stratovirt.devices.virtio.telling import worth_telling
 from stratovirt.memory import GuestMemory
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class VirtioMmio:
         self.status = 0
         self.memory = memory
         self._generation = 0
+        self._breaks = 0
         self._offered = device.features | RING_FEATURES
         self._live: list[Virtqueue | None] = [None] * len(device.queue_sizes)
         self._clear()
@@ -245,7 +247,10 @@ class VirtioMmio:
             return more
 
     def _break(self, index: int, problem: str) -> None:
-        log.warning("%s: queue %d: %s; the device needs a reset", self.name, index, problem)
+        self._breaks += 1
+        if worth_telling(self._breaks):
+            told = "%s: queue %d: %s; the device needs a reset (%d so far)"
+            log.warning(told, self.name, index, problem, self._breaks)
         self._disable_all()
         self.status |= NEEDS_RESET
         if self.status & DRIVER_OK:

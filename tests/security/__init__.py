@@ -1,0 +1,1 @@
+"""What a hostile guest cannot do, whatever it writes into registers and rings."""

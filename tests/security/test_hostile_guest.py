@@ -1,0 +1,48 @@
+"""A guest breaks every rule of every device: the machine stays manageable over QMP and ends when told to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stratovirt.testing.options import sockets
+from tests.guests.bare import options
+from tests.system.qmp import Qmp
+from tests.system.vm import Vm, started
+
+ROUNDS = {"tcg": 1600, "kvm": 40}
+"""Each is 64 actions of the guest; an emulating KVM (kvm_pvm) takes sixty times as long for one as tcg."""
+
+LOG_LIMIT = 64 << 10
+
+
+async def test_a_machine_with_a_hostile_guest_stays_manageable(tmp_path: Path, accel: str) -> None:
+    arguments = [*options("hostile", accel, tmp_path), *sockets(tmp_path, monitors=("qmp",))]
+    async with started(*arguments, directory=tmp_path) as vm:
+        await survives(vm, ROUNDS[accel])
+    assert "Traceback" not in vm.stderr()
+    assert len(vm.stderr()) < LOG_LIMIT
+
+
+async def survives(vm: Vm, rounds: int) -> None:
+    async with vm.console() as console, vm.qmp() as qmp:
+        for _ in range(rounds // 10):
+            await console.expect(b"." * 10)
+            assert (await qmp.execute("query-status"))["status"] == "running"
+            await plug_and_unplug(qmp, vm.directory / "second.img")
+        await qmp.execute("stop")
+        await qmp.execute("cont")
+        await console.expect(b"..")
+        await qmp.execute("system_reset")
+        await console.expect(b"..")
+        await qmp.execute("quit")
+    assert await vm.exit_code() == 0
+
+
+async def plug_and_unplug(qmp: Qmp, image: Path) -> None:
+    image.write_bytes(bytes(1 << 20))
+    file = {"driver": "file", "filename": str(image)}
+    await qmp.execute("blockdev-add", **{"node-name": "second", "file": file})
+    await qmp.execute("device_add", id="second", driver="virtio-blk-mmio", addr="0x3")
+    await qmp.execute("device_del", id="second")
+    await qmp.wait_event("DEVICE_DELETED")
+    await qmp.execute("blockdev-del", **{"node-name": "second"})
