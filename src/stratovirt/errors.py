@@ -6,7 +6,8 @@
     ├── ConfigError           the command line, or a file that it names, cannot be used: exit 1
     │   ├── OptionError       an option's value is wrong (names the option)
     │   ├── ImageError        a kernel or initrd file is missing, truncated or of the wrong kind
-    │   └── AcceleratorUnavailable   this host cannot run the accelerator asked for
+    │   ├── AcceleratorUnavailable   this host cannot run the accelerator asked for
+    │   └── SnapshotError     a snapshot cannot be taken, read, or put into this machine
     ├── CommandError          a management command is refused; carries its QMP error class
     ├── AcceleratorError      a vCPU cannot go on: the machine stops with status internal-error
     └── QmpError              what a program that uses stratovirt.client can see
@@ -54,6 +55,10 @@ class ImageError(ConfigError):
 
 class AcceleratorUnavailable(ConfigError):
     """This host cannot run the accelerator that was asked for."""
+
+
+class SnapshotError(ConfigError):
+    """A snapshot cannot be taken, read, or put into this machine; the text says what is wrong."""
 
 
 class CommandError(StratovirtError):

@@ -54,3 +54,22 @@ def test_the_power_button_interrupts_until_its_event_is_read() -> None:
     assert device.mmio_read(0, 4) == 2
     assert not irq.level
     assert device.mmio_read(0, 4) == 0
+
+
+def test_a_restored_keyboard_controller_finishes_the_command_it_was_in() -> None:
+    old, new = I8042(FakeSwitch()), I8042(FakeSwitch())
+    old.pio_write(I8042.COMMAND, 1, I8042.WRITE_COMMAND_BYTE)
+    new.load(old.state_version, old.save())
+    new.pio_write(I8042.DATA, 1, 0x47)
+    new.pio_write(I8042.COMMAND, 1, I8042.READ_COMMAND_BYTE)
+    assert new.pio_read(I8042.DATA, 1) == 0x47
+
+
+def test_a_power_button_that_was_pressed_is_heard_after_a_restore() -> None:
+    old, irq = EventDevice(FakeIrq(), 2), FakeIrq()
+    old.press_power_button()
+    new = EventDevice(irq, 2)
+    new.load(old.state_version, old.save())
+    assert irq.level
+    assert new.mmio_read(0, 4) == 2
+    assert not irq.level

@@ -77,3 +77,17 @@ def test_no_register_sequence_raises_or_leaves_a_byte(accesses: list[tuple[bool,
             clock.pio_write(offset, 1, value)
         else:
             assert 0 <= clock.pio_read(offset, 1) <= 0xFF
+
+
+def test_a_restored_clock_shows_the_hosts_time_and_the_shift_that_the_guest_had_set() -> None:
+    now = [1_700_000_000.0]
+    old = Rtc(lambda: now[0])
+    old.pio_write(0, 1, rtc.YEAR)
+    old.pio_write(1, 1, 0x30)
+    now[0] += 3600
+    new = Rtc(lambda: now[0])
+    new.load(old.state_version, old.save())
+    assert new.pio_read(1, 1) == old.pio_read(1, 1) == 0x30
+    new.pio_write(0, 1, rtc.HOURS)
+    old.pio_write(0, 1, rtc.HOURS)
+    assert new.pio_read(1, 1) == old.pio_read(1, 1)

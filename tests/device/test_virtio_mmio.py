@@ -227,7 +227,7 @@ def test_a_transport_restored_from_its_state_goes_on_in_the_middle_of_the_ring(r
         rig.queue(0).send([b"x"], [1])
     state = rig.transport.save()
     rig.transport.reset()
-    rig.transport.load(state)
+    rig.transport.load(rig.transport.state_version, state)
     assert rig.queue(0).send([b"restored"], [8]).data == b"RESTORED"
     assert rig.transport.save() == rig.transport.save()
 

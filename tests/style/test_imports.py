@@ -14,13 +14,14 @@ ROOT = Path(stratovirt.__file__).parent
 
 # What each package may import of ours besides itself and ``errors``. docs/architecture.md gives the reasons.
 MAY_IMPORT = {
+    "vmstate": set(),
     "memory": set(),
     "native": set(),
-    "accel": {"memory"},
+    "accel": {"memory", "vmstate"},
     "boot": {"memory", "accel"},
     "backends": set(),
-    "devices": {"memory", "accel", "backends"},
-    "machine": {"memory", "native", "accel", "boot", "devices"},
+    "devices": {"memory", "accel", "backends", "vmstate"},
+    "machine": {"memory", "native", "accel", "boot", "devices", "vmstate"},
     "chardev": {"native"},
     "qmp": {"machine"},
     "cli": set(),
@@ -49,6 +50,7 @@ DOORS = {
 }
 NO_TRIO = {
     "cli",
+    "vmstate",
     "memory",
     "native",
     "accel",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 BOOT_CODE_SELECTOR = 0x10
 BOOT_DATA_SELECTOR = 0x18
@@ -107,9 +107,13 @@ class VcpuThread(Protocol):
 class Accelerator(Protocol):
     """A virtual CPU complex with its interrupt controllers.
 
-    ``reset``, ``start``, ``freeze``, ``thaw`` and ``close`` are called only while no thread is in
-    :meth:`VcpuThread.run`.
+    ``reset``, ``start``, ``freeze``, ``thaw``, ``save``, ``load`` and ``close`` are called only while no
+    thread is in :meth:`VcpuThread.run`.
+
+    :ivar state_version: of what :meth:`save` gives.
     """
+
+    state_version: int
 
     @property
     def name(self) -> str:
@@ -156,6 +160,15 @@ class Accelerator(Protocol):
 
     def thaw(self) -> None:
         """Let guest time go on from where :meth:`freeze` stopped it."""
+
+    def save(self) -> dict[str, Any]:
+        """All state of vCPUs, interrupt controllers and clocks as plain values. While time is frozen."""
+
+    def load(self, version: int, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave in ``version``. While time is frozen, before anything has run.
+
+        :raises AcceleratorError: it is of another CPU, library or host than this accelerator can go on with.
+        """
 
     def close(self) -> None:
         """Give everything back. The accelerator is not usable any more."""

@@ -7,9 +7,10 @@ Device with its power button. What a reset or power-off then means is the machin
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 from stratovirt.accel.protocol import IrqLine
+from stratovirt.vmstate import load_fields, save_fields
 
 
 class PowerSwitch(Protocol):
@@ -31,7 +32,9 @@ class I8042:
     DATA, COMMAND = 0, 4
     READ_COMMAND_BYTE, WRITE_COMMAND_BYTE, SELF_TEST, PULSE_RESET = 0x20, 0x60, 0xAA, 0xFE
     SELF_TEST_PASSED = 0x55
+    state_version = 1
     OUTPUT_FULL = 0x01
+    _FIELDS = ("_command_byte", "_expects_command_byte", "_output")
 
     def __init__(self, switch: PowerSwitch) -> None:
         self._switch = switch
@@ -43,6 +46,14 @@ class I8042:
         self._command_byte = 0
         self._expects_command_byte = False
         self._output: int | None = None
+
+    def save(self) -> dict[str, Any]:
+        """See :class:`stratovirt.vmstate.Saved`."""
+        return save_fields(self, self._FIELDS)
+
+    def load(self, _version: int, state: dict[str, Any]) -> None:
+        """See :class:`stratovirt.vmstate.Saved`."""
+        load_fields(self, self._FIELDS, state)
 
     def pio_read(self, offset: int, _size: int) -> int:
         """Status at 0x64; the byte that waits, or 0, at 0x60."""
@@ -120,6 +131,8 @@ class EventDevice:
     :param power_button: the bit that the DSDT takes for the power button.
     """
 
+    state_version = 1
+
     def __init__(self, irq: IrqLine, power_button: int) -> None:
         self._irq = irq
         self._power_button = power_button
@@ -130,6 +143,15 @@ class EventDevice:
         """No event pending."""
         self._pending = 0
         self._irq.set_level(False)
+
+    def save(self) -> dict[str, Any]:
+        """See :class:`stratovirt.vmstate.Saved`."""
+        return {"pending": self._pending}
+
+    def load(self, _version: int, state: dict[str, Any]) -> None:
+        """See :class:`stratovirt.vmstate.Saved`."""
+        self._pending = state["pending"]
+        self._irq.set_level(bool(self._pending))
 
     def press_power_button(self) -> None:
         """Any thread."""

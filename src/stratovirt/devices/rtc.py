@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR = 0, 2, 4, 6, 7, 8, 9
 REGISTER_A, REGISTER_B, REGISTER_C, REGISTER_D = 10, 11, 12, 13
@@ -38,6 +39,8 @@ class Rtc:
     :param now: seconds since the epoch, UTC.
     """
 
+    state_version = 1
+
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._offset = 0.0
@@ -50,6 +53,17 @@ class Rtc:
         self._cmos = bytearray(CMOS_SIZE)
         self._cmos[REGISTER_A] = A_DIVIDER_32KHZ
         self._cmos[REGISTER_B] = B_24_HOURS
+
+    def save(self) -> dict[str, Any]:
+        """See :class:`stratovirt.vmstate.Saved`. The time is the host's, plus what the guest has set."""
+        return {"index": self._index, "offset": self._offset, "cmos": bytes(self._cmos)}
+
+    def load(self, _version: int, state: dict[str, Any]) -> None:
+        """See :class:`stratovirt.vmstate.Saved`."""
+        if len(state["cmos"]) != CMOS_SIZE:
+            raise ValueError(f"{len(state['cmos'])} bytes of CMOS")
+        self._index, self._offset = state["index"] % CMOS_SIZE, state["offset"]
+        self._cmos = bytearray(state["cmos"])
 
     def pio_read(self, offset: int, _size: int) -> int:
         """The register that the index selects; the index port itself reads all ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 from stratovirt.native._native import ffi, lib
 from stratovirt.native.line import Line
@@ -12,22 +12,8 @@ REGISTERS = 8
 SCR = 7
 
 
-class UartState(NamedTuple):
-    """What a reset clears. The names are those of the data sheet's registers.
-
-    :param received: the receive FIFO, oldest first; at most 16 bytes.
-    """
-
-    ier: int
-    fcr: int
-    lcr: int
-    mcr: int
-    scr: int
-    divisor: int
-    overrun: bool
-    thre_pending: bool
-    level: bool
-    received: bytes
+NUMBERS = ("ier", "fcr", "lcr", "mcr", "scr", "divisor", "overrun", "thre_pending", "level")
+"""What a reset clears, by the data sheet's names; beside them the receive FIFO."""
 
 
 class Uart:
@@ -36,6 +22,8 @@ class Uart:
     :param irq: address of a ``struct native_irq``, which has to outlive it.
     :param on_scratch: called with what the guest writes to the scratch register.
     """
+
+    state_version = 1
 
     def __init__(self, line: Line, irq: int, on_scratch: Callable[[int], None]) -> None:
         self._line = line  # whose memory C refers to
@@ -69,25 +57,24 @@ class Uart:
         """Master reset (data sheet, table I)."""
         lib.uart_reset(self._uart)
 
-    def save(self) -> UartState:
-        """Its state."""
+    def save(self) -> dict[str, Any]:
+        """State as plain values: registers, and ``received``, the FIFO's bytes, oldest first."""
         state = ffi.new("struct uart_state *")
         lib.uart_save(self._uart, state)
         received = bytes(state.received[0 : state.received_count])
-        numbers = (state.ier, state.fcr, state.lcr, state.mcr, state.scr, state.divisor)
-        return UartState(*numbers, state.overrun, state.thre_pending, state.level, received)
+        return {name: int(getattr(state, name)) for name in NUMBERS} | {"received": received}
 
-    def load(self, saved: UartState) -> None:
-        """Take over ``saved``, and drive the interrupt line as it says.
+    def load(self, _version: int, saved: dict[str, Any]) -> None:
+        """Take over what :meth:`save` gave, and drive the interrupt line as it says.
 
         :raises ValueError: more is received than the FIFO holds.
         """
         state = ffi.new("struct uart_state *")
-        if len(saved.received) > len(state.received):
-            raise ValueError(f"{len(saved.received)} bytes in a FIFO of {len(state.received)}")
-        for name, value in saved._asdict().items():
-            if name != "received":
-                setattr(state, name, value)
-        state.received_count = len(saved.received)
-        ffi.memmove(state.received, saved.received, len(saved.received))
+        received = saved["received"]
+        if len(received) > len(state.received):
+            raise ValueError(f"{len(received)} bytes in a FIFO of {len(state.received)}")
+        for name in NUMBERS:
+            setattr(state, name, saved[name])
+        state.received_count = len(received)
+        ffi.memmove(state.received, received, len(received))
         lib.uart_load(self._uart, state)

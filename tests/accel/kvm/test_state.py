@@ -48,12 +48,13 @@ def msr_values(state: dict[str, bytes]) -> dict[int, int]:
 
 
 def move(old: Machine, new: Machine) -> None:
-    """All state of ``old`` into ``new``, in the order that the accelerator asks for."""
-    vm = old.accelerator.save_vm()
-    for source, target in zip(old.accelerator.vcpus, new.accelerator.vcpus, strict=True):
-        target.load(source.save())
-    new.accelerator.load_vm(vm)
+    """All state of ``old`` into ``new``, while time stands still in both."""
+    old.accelerator.freeze()
+    new.accelerator.freeze()
+    new.accelerator.load(old.accelerator.state_version, old.accelerator.save())
     copy_ram(old.memory, new.memory)
+    new.accelerator.thaw()
+    old.accelerator.thaw()
 
 
 def copy_ram(old: GuestMemory, new: GuestMemory) -> None:
@@ -203,6 +204,12 @@ def test_missing_part_of_the_vm_is_named(machine: Machine) -> None:
     del state["ioapic"]
     with pytest.raises(AcceleratorError, match="the VM lacks ioapic"):
         machine.accelerator.load_vm(state)
+
+
+def test_another_number_of_vcpus_is_named(new_machine: Callable[..., Machine]) -> None:
+    old, new = new_machine(vcpus=2), new_machine()
+    with pytest.raises(AcceleratorError, match="saved with 2 vCPUs, not 1"):
+        move(old, new)
 
 
 def test_two_vcpus_move_together(new_machine: Callable[..., Machine]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from stratovirt.accel.kvm import cpuid, cpuid_table
 from stratovirt.accel.kvm.guest_time import GuestTime
@@ -14,7 +15,7 @@ from stratovirt.accel.kvm.vcpu import KvmVcpu
 from stratovirt.accel.kvm.vm import KvmVm
 from stratovirt.accel.protocol import Bus, CpuStart
 from stratovirt.accel.topology import Topology
-from stratovirt.errors import AcceleratorUnavailable
+from stratovirt.errors import AcceleratorError, AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 
 MAX_VCPUS = 254
@@ -42,6 +43,7 @@ class KvmAccelerator:
     """
 
     name = "kvm"
+    state_version = 1
 
     def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology | None = None) -> None:
         with ExitStack() as stack:
@@ -109,6 +111,19 @@ class KvmAccelerator:
             vcpu.reset()
         self.vm.load_controllers(self._power_on)
         self._time.adopt()
+
+    def save(self) -> dict[str, Any]:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.save`: every state group as KVM gives it."""
+        vm = self.save_vm()
+        return {"vm": vm, "vcpus": [vcpu.save() for vcpu in self.vcpus]}
+
+    def load(self, _version: int, state: dict[str, Any]) -> None:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.load`."""
+        if len(state["vcpus"]) != len(self.vcpus):
+            raise AcceleratorError(f"saved with {len(state['vcpus'])} vCPUs, not {len(self.vcpus)}")
+        for vcpu, saved in zip(self.vcpus, state["vcpus"], strict=True):
+            vcpu.load(saved)
+        self.load_vm(state["vm"])
 
     def save_vm(self) -> dict[str, bytes]:
         """State of the interrupt controllers, the timer and the clock. Before the vCPUs' own ``save``:

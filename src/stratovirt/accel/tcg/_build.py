@@ -21,6 +21,7 @@ SOURCES = (
     "attention.c",
     "schedule.c",
     "machine.c",
+    "state.c",
 )
 
 ffi = FFI()

@@ -16,11 +16,16 @@ from stratovirt.accel.tcg.irqchip import IrqChip
 from stratovirt.accel.tcg.library import ffi, lib
 from stratovirt.accel.tcg.msr import MsrFile
 from stratovirt.accel.topology import Topology
-from stratovirt.errors import AcceleratorUnavailable
+from stratovirt.errors import AcceleratorError, AcceleratorUnavailable
 from stratovirt.memory import GuestMemory
 
 MAX_VCPUS = 16
 """All run in one host thread, at 3 MB and 1 GiB of address space each."""
+
+MILLION = 1_000_000
+TSC_TOLERANCE_PPM = 1000
+"""How far a saved TSC frequency may be from this host's: Linux takes 500 ppm for a skew that NTP can correct,
+and each of the two was measured."""
 
 PHYSICAL_ADDRESS_BITS = 40
 """What the engine's CPUID leaf 0x80000008 says (TCG_PHYS_ADDR_BITS)."""
@@ -59,17 +64,19 @@ class TcgAccelerator:
     """
 
     name = "tcg"
+    state_version = 1
 
     def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology | None = None) -> None:
         if vcpus > MAX_VCPUS:
             raise AcceleratorUnavailable(f"accel tcg: at most {MAX_VCPUS} vCPUs, not {vcpus}")
-        topology = topology or Topology(cores=vcpus)
-        tsc_hz = library.load()
+        topology = self._topology = topology or Topology(cores=vcpus)
+        tsc_hz = self._host_hz = library.load()
         exits = Exits(bus)
         self._handle = ffi.new_handle(exits)
         self._machine = ffi.gc(_new_machine(self._handle, vcpus, tsc_hz), lib.tcg_free)
+        self._clock = Clock(self._machine, tsc_hz)
         apic_ids = [topology.apic_id(index) for index in range(vcpus)]
-        self._chip = IrqChip(apic_ids, Clock(self._machine, tsc_hz), Signals(self._machine))
+        self._chip = IrqChip(apic_ids, self._clock, Signals(self._machine))
         self._exits = exits
         exits.machine, exits.chip = self._machine, self._chip
         self._frozen = False
@@ -133,9 +140,44 @@ class TcgAccelerator:
         self._frozen = False
         lib.tcg_thaw(self._machine)
 
+    def save(self) -> dict[str, Any]:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.save`."""
+        return {
+            "library": library.BUILD_ID,
+            "tsc": self._clock.tsc(),
+            "tsc_hz": self._clock.tsc_hz,
+            "vcpus": [vcpu.save() | {"msrs": msrs.save()} for vcpu, msrs in self._vcpus_and_msrs()],
+            "chip": self._chip.save(),
+        }
+
+    def load(self, _version: int, state: dict[str, Any]) -> None:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.load`."""
+        if state["library"] != library.BUILD_ID:
+            raise AcceleratorError(f"saved with another build of libunicorn: {state['library']}")
+        if len(state["vcpus"]) != len(self.vcpus):
+            raise AcceleratorError(f"saved with {len(state['vcpus'])} vCPUs, not {len(self.vcpus)}")
+        self._set_time(state["tsc"], state["tsc_hz"])
+        for (vcpu, msrs), saved in zip(self._vcpus_and_msrs(), state["vcpus"], strict=True):
+            vcpu.load(saved)
+            msrs.load(saved["msrs"])
+        self._chip.load(state["chip"])
+
     def close(self) -> None:
         """Close the engines. Interrupt lines that are driven afterwards do nothing."""
         lib.tcg_close(self._machine)
+
+    def _vcpus_and_msrs(self) -> Iterator[tuple[TcgVcpu, MsrFile]]:
+        return zip(self.vcpus, self._exits.msrs, strict=True)
+
+    def _set_time(self, tsc: int, tsc_hz: int) -> None:
+        """The guest has learnt its TSC's frequency at boot: it must be this host's."""
+        if abs(tsc_hz - self._host_hz) * MILLION > self._host_hz * TSC_TOLERANCE_PPM:
+            there, here = tsc_hz // MILLION, self._host_hz // MILLION
+            raise AcceleratorError(f"saved where the TSC ran at {there} MHz; here it is {here} MHz")
+        self._clock.tsc_hz = tsc_hz
+        lib.tcg_set_time(self._machine, tsc, tsc_hz)
+        for index in range(len(self.vcpus)):
+            self._set_cpuid(index, leaves(self._topology, index, tsc_hz))
 
     def _map(self, memory: GuestMemory) -> None:
         for region in memory.regions:

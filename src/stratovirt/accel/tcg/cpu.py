@@ -46,6 +46,10 @@ REGISTERS = {
 """Register numbers of <unicorn/x86.h>."""
 
 
+RUN_STATES = ("waiting-for-sipi", "runnable", "halted")
+"""By their numbers in the glue."""
+
+
 class TcgVcpu:
     """One virtual CPU: an engine of its own."""
 
@@ -64,6 +68,35 @@ class TcgVcpu:
             name: int(lib.tcg_read_register(self._machine, self.index, number))
             for name, number in REGISTERS.items()
         }
+
+    def save(self) -> dict[str, Any]:
+        """All that the engine and the glue know of it, but for MSRs that :class:`MsrFile` saves."""
+        state = ffi.new("struct tcg_vcpu_state *")
+        lib.tcg_save_vcpu(self._machine, self.index, state)
+        return {
+            "run_state": RUN_STATES[state.run_state],
+            "events": state.events,
+            "startup_vector": state.startup_vector,
+            "tsc_adjust": state.tsc_adjust,
+            "registers": bytes(ffi.buffer(state.registers)),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave.
+
+        :raises AcceleratorError: it cannot be of such a vCPU.
+        """
+        registers = saved["registers"]
+        if len(registers) != lib.TCG_REGISTERS_SIZE:
+            raise AcceleratorError(
+                f"vCPU {self.index}: {len(registers)} bytes of registers, not {lib.TCG_REGISTERS_SIZE}"
+            )
+        state = ffi.new("struct tcg_vcpu_state *")
+        state.run_state = RUN_STATES.index(saved["run_state"])
+        for field in ("events", "startup_vector", "tsc_adjust"):
+            setattr(state, field, saved[field])
+        ffi.memmove(state.registers, registers, len(registers))
+        lib.tcg_load_vcpu(self._machine, self.index, state)
 
 
 class TcgThread:

@@ -51,6 +51,16 @@ FIXED: dict[int, int] = {
 }
 
 
+APART: tuple[int, ...] = (
+    *(0x250, 0x258, 0x259, *range(0x268, 0x270)),  # MTRRs: fixed ranges
+    *range(0x200, 0x210),  # eight variable ranges, base and mask
+    0x2FF,  # MTRR_DEF_TYPE
+    0x17B,  # MCG_CTL
+    *range(0x400, 0x428),  # ten banks of machine checks
+)
+"""What the engine keeps apart from the registers that a reset clears: they are saved one by one."""
+
+
 class MsrFile:
     """The MSRs of one vCPU."""
 
@@ -81,6 +91,17 @@ class MsrFile:
             return index in FIXED
         writer(value)
         return True
+
+    def save(self) -> dict[str, Any]:
+        """What neither the engine's registers nor the interrupt controllers hold."""
+        values = {f"{index:#x}": int(lib.tcg_read_msr(self._machine, self._cpu, index)) for index in APART}
+        return {"speculation_control": self._speculation_control, "engine": values}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave."""
+        self._speculation_control = state["speculation_control"]
+        for index in APART:
+            lib.tcg_write_msr(self._machine, self._cpu, index, state["engine"][f"{index:#x}"])
 
     def _tsc(self) -> int:
         return int(lib.tcg_tsc(self._machine)) + int(lib.tcg_tsc_adjust(self._machine, self._cpu))

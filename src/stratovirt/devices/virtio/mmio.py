@@ -95,6 +95,8 @@ class VirtioMmio:
     :raises OSError: no fds are left, or the host's kernel is too old.
     """
 
+    state_version = 1
+
     def __init__(self, device: VirtioDevice, name: str, memory: GuestMemory, line: IrqLine) -> None:
         enable_full_barrier()
         self.device = device
@@ -179,10 +181,10 @@ class VirtioMmio:
             "queues": [queue.save() if queue else None for queue in self._live],
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Put in what :meth:`save` gave, after guest memory.
+    def load(self, _version: int, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave, after guest memory; the device's own state follows.
 
-        :raises BrokenQueue: a queue lies outside this machine's RAM.
+        :raises ValueError: a queue lies outside this machine's RAM.
         """
         self.status = state["status"]
         self._generation = state["generation"]
@@ -192,12 +194,19 @@ class VirtioMmio:
             self._setups[index].load(saved)
         for index, saved in enumerate(state["queues"]):
             if saved is not None:
-                queue = self._live[index] = self._make_queue(index)
-                queue.load(saved)
+                self._live[index] = self._load_queue(index, saved)
         if self.status & DRIVER_OK:
             self.device.activate(self._accepted)
         if state["interrupt"]:
             self.interrupt.signal(state["interrupt"])
+
+    def _load_queue(self, index: int, saved: dict[str, int]) -> Virtqueue:
+        try:
+            queue = self._make_queue(index)
+        except BrokenQueue as error:
+            raise ValueError(f"queue {index}: {error}") from error
+        queue.load(saved)
+        return queue
 
     # -- the device's thread -------------------------------------------------------------------------
 

@@ -51,6 +51,12 @@ void tcg_freeze(machine *m)
     m->frozen = true;
 }
 
+void tcg_set_time(machine *m, uint64_t tsc, uint64_t tsc_hz)
+{
+    m->frozen_tsc = tsc;
+    m->tsc_hz = tsc_hz;
+}
+
 void tcg_thaw(machine *m)
 {
     m->tsc_offset = m->frozen_tsc - __builtin_ia32_rdtsc();

@@ -25,6 +25,16 @@ struct tcg_entry {
     uint16_t code_selector, data_selector;
 };
 
+/* A vCPU out of its engine. `registers` is opaque: what this very build of the library keeps of a CPU. */
+enum { TCG_REGISTERS_SIZE = 5568 };
+struct tcg_vcpu_state {
+    int run_state; /* 0 waiting for SIPI, 1 runnable, 2 halted */
+    uint32_t events;
+    uint8_t startup_vector;
+    uint64_t tsc_adjust;
+    char registers[TCG_REGISTERS_SIZE];
+};
+
 /* Loads libunicorn. NULL, or the reason why this library cannot be used. */
 const char *tcg_load(const char *path);
 
@@ -56,6 +66,13 @@ const char *tcg_error(machine *, int *cpu);
 uint64_t tcg_read_register(machine *, int cpu, int id);
 bool tcg_halted(machine *, int cpu);
 
+/* A whole vCPU but for the MSRs of tcg_read_msr(). Loaded into a machine that has not run since power-on. */
+void tcg_save_vcpu(machine *, int cpu, struct tcg_vcpu_state *);
+void tcg_load_vcpu(machine *, int cpu, const struct tcg_vcpu_state *);
+/* An MSR that the library implements. */
+uint64_t tcg_read_msr(machine *, int cpu, uint32_t index);
+void tcg_write_msr(machine *, int cpu, uint32_t index, uint64_t value);
+
 /* From any thread. */
 void tcg_stop(machine *);
 void tcg_fail(machine *);
@@ -72,6 +89,8 @@ void tcg_remove_ioeventfd(machine *, int fd, uint64_t address, uint32_t size, bo
 uint64_t tcg_tsc(machine *);
 int64_t tcg_nanoseconds(machine *);
 void tcg_freeze(machine *);
+/* While frozen: what time stands at, and how fast it goes. */
+void tcg_set_time(machine *, uint64_t tsc, uint64_t tsc_hz);
 void tcg_thaw(machine *);
 /* What IA32_TSC_ADJUST adds to the TSC that a vCPU reads. */
 uint64_t tcg_tsc_adjust(machine *, int cpu);

@@ -111,11 +111,15 @@ static bool reset_lies_right(CPUState *cpu, CPUX86State *env)
     FIELD(uint32_t, cpu, CPU_INTERRUPT_REQUEST) = REQUEST_HARD;
     FIELD(int, env, ENV_OLD_EXCEPTION) = 8;
     FIELD(uint64_t, env, ENV_EFER) = 0x100;
+    FIELD(uintptr_t, env, ENV_RETURN_ADDRESS) = 1;
+    FIELD(int, env, ENV_RESET_END) = 1;
     unicorn.do_cpu_init(cpu);
     return FIELD(uint32_t, cpu, CPU_INTERRUPT_REQUEST) == 0 && FIELD(int, env, ENV_OLD_EXCEPTION) == -1 &&
            FIELD(uint64_t, env, ENV_EFER) == 0 && FIELD(uint64_t, env, ENV_EIP) == 0xfff0 &&
            FIELD(uint32_t, cpu, CPU_HALTED) == 0 &&
-           FIELD(uint32_t, env, ENV_HFLAGS2) == 1 /* GIF */ && FIELD(int, cpu, CPU_EXCEPTION_INDEX) == -1;
+           FIELD(uint32_t, env, ENV_HFLAGS2) == 1 /* GIF */ && FIELD(int, cpu, CPU_EXCEPTION_INDEX) == -1 &&
+           FIELD(uint64_t, env, ENV_DR + 8 * 6) == DR6_INIT && FIELD(uint64_t, env, ENV_DR + 8 * 7) == DR7_INIT &&
+           FIELD(uintptr_t, env, ENV_RETURN_ADDRESS) == 0 && FIELD(int, env, ENV_RESET_END) == 1;
 }
 
 /*

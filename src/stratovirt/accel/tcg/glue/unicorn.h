@@ -53,6 +53,7 @@ typedef void (*uc_mmio_write_fn)(uc_engine *, uint64_t offset, unsigned size, ui
     PRIVATE(void, x86_update_hflags, (CPUX86State *))                                                          \
     PRIVATE(void, do_cpu_init, (CPUState *))                                                                   \
     PRIVATE(void, cpu_x86_update_cr4, (CPUX86State *, uint32_t))                                               \
+    PRIVATE(void, cpu_x86_update_dr7, (CPUX86State *, uint32_t))                                               \
     PRIVATE(void, cpu_x86_cpuid,                                                                               \
             (CPUX86State *, uint32_t leaf, uint32_t subleaf, uint32_t *, uint32_t *, uint32_t *, uint32_t *))  \
     PRIVATE(void, helper_cpuid, (CPUX86State *))                                                               \
@@ -129,8 +130,12 @@ enum {
     ENV_LSTAR = 4840,
     ENV_FMASK = 4856,
     ENV_XCR0 = 4904,
+    ENV_DR = 5400,
+    ENV_BREAKPOINTS = 5464, /* pointers, one for each of DR0 to DR3 */
     ENV_OLD_EXCEPTION = 5496,
     ENV_TSC_OFFSET = 5512,
+    ENV_RETURN_ADDRESS = 5560, /* of the host's, and only while an instruction is being carried out */
+    ENV_RESET_END = 5568,      /* what a reset clears ends here: all that guest code changes, but some MSRs */
 };
 #define FIELD(type, object, offset) (*(type *)((char *)(object) + (offset)))
 
@@ -155,6 +160,7 @@ enum { FLAG_CF = 1 << 0, FLAG_IF = 1 << 9, FLAG_DF = 1 << 10, FLAG_RF = 1 << 16,
 enum { HFLAGS_INHIBIT_INTERRUPT = 1 << 3, HFLAGS_LMA = 1 << 14, HFLAGS_CS64 = 1 << 15 };
 enum { HFLAGS2_IN_NMI = 1 << 2 };
 enum { EXCEPTION_DF = 8 };
+enum { DR6_INIT = 0xffff0ff0, DR7_INIT = 0x400 };
 enum { REQUEST_HARD = 0x0002, REQUEST_ATTENTION = 0x0010 /* CPU_INTERRUPT_POLL, used by nobody else */ };
 enum { CC_OP_EFLAGS = 1 };
 

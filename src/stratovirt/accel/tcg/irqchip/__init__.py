@@ -2,7 +2,7 @@
 
 Lives here: register models in plain Python and the :class:`IrqChip` that wires them together. May not: know
 the engine that runs vCPUs (it is seen through :class:`VcpuSignals` and :class:`GuestClock`), the bus or guest
-memory; start threads; wait. Imports ``errors`` and nothing else of the package.
+memory; start threads; wait. Imports ``errors`` and ``vmstate`` and nothing else of the package.
 """
 
 from stratovirt.accel.tcg.irqchip.apic_timer import LAPIC_TIMER_HZ

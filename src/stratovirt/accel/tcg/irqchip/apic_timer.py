@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import Any
 
 from stratovirt.accel.tcg.irqchip.contract import GuestClock
 from stratovirt.accel.tcg.irqchip.schedule import MIN_PERIOD_NS, NS_PER_SECOND, Schedule
+from stratovirt.vmstate import load_fields, save_fields
 
 LAPIC_TIMER_HZ = NS_PER_SECOND
 """Input clock before the divider: 1 GHz, a tick a nanosecond, as in KVM (``APIC_BUS_CYCLE_NS`` 1) and QEMU.
@@ -26,6 +28,9 @@ class TimerMode(enum.IntEnum):
     PERIODIC = 1
     TSC_DEADLINE = 2
     RESERVED = 3
+
+
+_FIELDS = ("divide_configuration", "tsc_deadline", "initial_count", "_divisor", "_counting", "_start")
 
 
 class ApicTimer:
@@ -48,6 +53,17 @@ class ApicTimer:
         self.tsc_deadline = 0
         self._divisor = 2
         self._stop()
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values."""
+        fields = save_fields(self, _FIELDS)
+        return fields | {"mode": int(self.mode), "deadline": self._schedule.deadline(self)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave."""
+        load_fields(self, _FIELDS, state)
+        self.mode = TimerMode(state["mode"])
+        self._schedule.put(self, state["deadline"])
 
     def set_mode(self, mode: TimerMode) -> None:
         """Change the mode; to or from TSC-deadline this disarms (11.5.4.1)."""

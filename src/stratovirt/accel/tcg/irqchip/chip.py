@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from stratovirt.accel.protocol import IrqLine
 from stratovirt.accel.tcg.irqchip.apic_bus import ApicBus
@@ -175,6 +176,25 @@ class IrqChip:
             self._ioapic.reset()
             for lapic in self._lapics:
                 lapic.reset()
+
+    def save(self) -> dict[str, Any]:
+        """State of every controller and timer as plain values; times are the clock's."""
+        with self._lock:
+            return {
+                "lapics": [lapic.save() for lapic in self._lapics],
+                "ioapic": self._ioapic.save(),
+                "pic": self._pic.save(),
+                "pit": self._pit.save(),
+            }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave; the clock goes on from where it was then."""
+        with self._lock:
+            self._pit.load(state["pit"])
+            self._pic.load(state["pic"])
+            self._ioapic.load(state["ioapic"])
+            for lapic, saved in zip(self._lapics, state["lapics"], strict=True):
+                lapic.load(saved)
 
     def _apic_base(self, lapic: LocalApic) -> int:
         enable = APIC_ENABLE if lapic.enabled else 0

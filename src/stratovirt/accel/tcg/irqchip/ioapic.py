@@ -9,7 +9,10 @@ parts (ICH "APIC EOI Register").
 
 from __future__ import annotations
 
+from typing import Any
+
 from stratovirt.accel.tcg.irqchip.apic_bus import ApicBus
+from stratovirt.vmstate import load_fields, save_fields
 
 PINS = 24
 VERSION = 0x20 | (PINS - 1) << 16
@@ -29,6 +32,9 @@ ENTRY_WRITABLE = 0xFF00_0000_0001_AFFF
 """3.2.4: all defined bits but delivery status (never seen set) and remote IRR."""
 
 
+_FIELDS = ("_lines", "_select", "_id", "_entries", "_remote_irr")
+
+
 class IoApic:
     """Redirects lines to local APICs. Levels mean asserted or not: the polarity bits are only stored."""
 
@@ -43,6 +49,14 @@ class IoApic:
         self._id = 0
         self._entries = [MASKED] * PINS
         self._remote_irr = 0
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values, the levels of the lines among them."""
+        return save_fields(self, _FIELDS)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave; nothing fires that had not."""
+        load_fields(self, _FIELDS, state)
 
     def set_line(self, pin: int, level: bool) -> None:
         """Drive ``pin``: a rise fires an edge-triggered entry, the level itself a level-triggered one."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from stratovirt.accel.tcg.irqchip.apic_bus import FIRST_LEGAL_VECTOR, ApicBus, Delivery
 from stratovirt.accel.tcg.irqchip.apic_registers import (
@@ -27,9 +28,16 @@ from stratovirt.accel.tcg.irqchip.apic_registers import (
 from stratovirt.accel.tcg.irqchip.apic_timer import ApicTimer, TimerMode
 from stratovirt.accel.tcg.irqchip.contract import GuestClock
 from stratovirt.accel.tcg.irqchip.schedule import Schedule
+from stratovirt.vmstate import load_fields, save_fields
 
 NO_VECTOR = -1
 BITMAPS = {Register.IN_SERVICE: "isr", Register.TRIGGER_MODE: "tmr", Register.INTERRUPT_REQUEST: "irr"}
+
+
+_FIELDS = (
+    *("enabled", "irr", "isr", "tmr", "task_priority", "_lint0", "_logical_destination"),
+    *("_destination_format", "_spurious", "_command_low", "_command_high", "_error_status", "_errors"),
+)
 
 
 class LocalApic:
@@ -70,6 +78,19 @@ class LocalApic:
         if self.index == 0:
             self._lvt[Register.LVT_LINT0] = VIRTUAL_WIRE
         self.timer.reset()
+        self._update_extint()
+        self._settle()
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values."""
+        lvt = {register.name: entry for register, entry in self._lvt.items()}
+        return save_fields(self, _FIELDS) | {"lvt": lvt, "timer": self.timer.save()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave; the CPU is told what is deliverable."""
+        load_fields(self, _FIELDS, state)
+        self._lvt = {register: state["lvt"][register.name] for register in LVT_WRITABLE}
+        self.timer.load(state["timer"])
         self._update_extint()
         self._settle()
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import Any
+
+from stratovirt.vmstate import load_fields, save_fields
 
 CASCADE = 2
 """Input of the master that the slave's request drives."""
@@ -29,6 +32,13 @@ class Expect(enum.Enum):
     ICW3 = "cascade"
     ICW4 = "mode"
     OCW1 = "interrupt mask"
+
+
+_FIELDS = (
+    *("_lines", "_edges", "_mask", "_in_service", "_highest", "_elcr", "_base", "_auto_eoi"),
+    *("_rotate_on_auto_eoi", "_special_mask", "_special_fully_nested", "_read_in_service", "_poll"),
+    *("_wants_icw4", "_single"),
+)
 
 
 class Pic8259:
@@ -51,6 +61,15 @@ class Pic8259:
         self._base = 0
         self._initialize(0)
         self._expect = Expect.ICW1
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values, the levels of the lines among them."""
+        return save_fields(self, _FIELDS) | {"expect": self._expect.name}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave."""
+        load_fields(self, _FIELDS, state)
+        self._expect = Expect[state["expect"]]
 
     def set_line(self, irq: int, level: bool) -> None:
         """Drive input ``irq``. An edge is latched until acknowledged, a level is not."""
@@ -206,6 +225,16 @@ class PicPair:
         self._slave.reset()
         self._master.reset()
         self._update()
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values."""
+        return {"level": self._level, "master": self._master.save(), "slave": self._slave.save()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave; who listens to INTR has saved its level too."""
+        self._level = state["level"]
+        self._master.load(state["master"])
+        self._slave.load(state["slave"])
 
     def set_line(self, irq: int, level: bool) -> None:
         """Drive input ``irq``, 0–15."""

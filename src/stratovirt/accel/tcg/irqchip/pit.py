@@ -10,6 +10,7 @@ Source: Intel 8254 data sheet (231164), "Control Word Format", "Read-Back Comman
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from stratovirt.accel.tcg.irqchip.contract import GuestClock
 from stratovirt.accel.tcg.irqchip.pit_counter import Access, Counter
@@ -68,12 +69,24 @@ class Pit:
         self._rearm(now)
         self._tick()
 
+    def save(self) -> dict[str, Any]:
+        """State as plain values."""
+        return {
+            "system": self._system,
+            "deadline": self._schedule.deadline(self),
+            "counters": [counter.save() for counter in self._counters],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave."""
+        self._system = int(state["system"])
+        for counter, saved in zip(self._counters, state["counters"], strict=True):
+            counter.load(saved)
+        self._schedule.put(self, state["deadline"])
+
     def _rearm(self, now: int | None = None) -> None:
-        deadline = self._counters[0].next_rise(self._clock.now_ns() if now is None else now)
-        if deadline is None:
-            self._schedule.disarm(self)
-        else:
-            self._schedule.arm(self, deadline)
+        now = self._clock.now_ns() if now is None else now
+        self._schedule.put(self, self._counters[0].next_rise(now))
 
     def _write_control(self, value: int) -> None:
         channel = value >> 6 & 3

@@ -10,8 +10,10 @@ Source: Intel 8254 data sheet (231164), "Programming the 8254", "Read Operations
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 from stratovirt.accel.tcg.irqchip.schedule import MIN_PERIOD_NS, NS_PER_SECOND
+from stratovirt.vmstate import load_fields, save_fields
 
 PIT_HZ = 1_193_182
 MAX_COUNT = 0x10000
@@ -56,6 +58,12 @@ def ns_of(ticks: int) -> int:
 MIN_PERIOD = ticks_in(MIN_PERIOD_NS)
 
 
+_FIELDS = (
+    *("_gate", "_control", "_count", "_null_count", "_origin", "_held"),
+    *("_low_byte", "_read_high", "_latched", "_latched_status"),
+)
+
+
 class Counter:
     """A counter whose gate is high at first. BCD is stored and reported but counts in binary, as in QEMU."""
 
@@ -77,6 +85,15 @@ class Counter:
         self._read_high = False
         self._latched: list[int] = []
         self._latched_status: int | None = None
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values."""
+        return save_fields(self, _FIELDS)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put in what :meth:`save` gave."""
+        self.program(state["control"])
+        load_fields(self, _FIELDS, state)
 
     def write(self, value: int, now: int) -> None:
         """One byte of a count; the last one loads it."""

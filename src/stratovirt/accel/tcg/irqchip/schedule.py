@@ -46,6 +46,17 @@ class Schedule:
         if self._deadlines.pop(timer, None) is not None:
             self.next = min(self._deadlines.values(), default=None)
 
+    def deadline(self, timer: Timer) -> int | None:
+        """When ``timer`` expires; None while it is not armed."""
+        return self._deadlines.get(timer)
+
+    def put(self, timer: Timer, deadline: int | None) -> None:
+        """Arm ``timer``, or disarm it for None."""
+        if deadline is None:
+            self.disarm(timer)
+        else:
+            self.arm(timer, deadline)
+
     def expire(self, now: int) -> None:
         """Let every timer that is due at ``now`` act, the earliest first."""
         due = [(deadline, timer) for timer, deadline in self._deadlines.items() if deadline <= now]
