@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stratovirt.testing.options import sockets
-from tests.guests.bare import options
+import pytest
+
+from tests.guests.bare import running
 from tests.system.qmp import Qmp
-from tests.system.vm import Vm, started
+from tests.system.vm import Vm
 
 ROUNDS = {"tcg": 1600, "kvm": 40}
 """Each is 64 actions of the guest; an emulating KVM (kvm_pvm) takes sixty times as long for one as tcg."""
@@ -15,9 +16,9 @@ ROUNDS = {"tcg": 1600, "kvm": 40}
 LOG_LIMIT = 64 << 10
 
 
+@pytest.mark.parametrize("accel", ["tcg", "kvm"])
 async def test_a_machine_with_a_hostile_guest_stays_manageable(tmp_path: Path, accel: str) -> None:
-    arguments = [*options("hostile", accel, tmp_path), *sockets(tmp_path, monitors=("qmp",))]
-    async with started(*arguments, directory=tmp_path) as vm:
+    async with running("hostile", accel, tmp_path) as vm:
         await survives(vm, ROUNDS[accel])
     assert "Traceback" not in vm.stderr()
     assert len(vm.stderr()) < LOG_LIMIT

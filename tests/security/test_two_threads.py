@@ -22,7 +22,9 @@ from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.constants import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET
 from stratovirt.devices.virtio.device import VirtioDevice
+from stratovirt.devices.virtio.net import VirtioNet
 from stratovirt.devices.virtio.rng import VirtioRng
+from tests.device.test_virtio_net import Cable
 from tests.device.virtio import MEMORY, DriverRig, driving
 
 DISK_SIZE = 1 << 20
@@ -43,6 +45,12 @@ def make_rng(claimed: ExitStack) -> VirtioRng:
     return VirtioRng(source)
 
 
+def make_card(claimed: ExitStack) -> VirtioNet:
+    cable = Cable(pairs=2)
+    claimed.callback(cable.close)
+    return VirtioNet(bytes.fromhex("525400000001"), pairs=2, backend=cable)
+
+
 def make_balloon(claimed: ExitStack) -> VirtioBalloon:
     return VirtioBalloon(MEMORY, deflate_on_oom=True, page_reporting=True, statistics_seconds=1)
 
@@ -51,6 +59,7 @@ DEVICES: dict[str, Callable[[ExitStack], VirtioDevice]] = {
     "balloon": make_balloon,
     "block": make_block,
     "entropy": make_rng,
+    "network": make_card,
 }
 """How to make each device there is, with a backend plugged in that the stack closes."""
 

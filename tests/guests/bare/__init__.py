@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from stratovirt.accel.kvm.system import KvmSystem
 from stratovirt.errors import AcceleratorUnavailable, ConfigError
+from stratovirt.testing import started
+from stratovirt.testing.options import sockets
 from tests import guests
+from tests.network import namespace
+from tests.system.vm import Vm
 
-RAM = ("-m", "128")
+RAM = 128
 DISK_SIZE = 4 << 20
 DEVICES = (
+    *("-device", "virtio-blk-device,drive=disk,num-queues=2"),
+    *("-netdev", "tap,id=net,ifname=tap0", "-device", "virtio-net-device,netdev=net"),
     *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
     *("-device", "virtio-rng-device,rng=entropy"),
     *("-device", "virtio-balloon-device,free-page-reporting=on,guest-stats-polling-interval=1"),
 )
 
 
-def options(name: str, accel: str, directory: Path, *, seed: int = 1) -> list[str]:
-    """A machine with the guest of ``NAME.c`` and a device of each kind, their files in ``directory``."""
-    try:
-        kernel = guests.bare_kernel(name, seed)
-    except ConfigError as error:
-        pytest.skip(str(error))
+@asynccontextmanager
+async def running(name: str, accel: str, directory: Path, *, seed: int = 1) -> AsyncIterator[Vm]:
+    """A machine with the guest of ``NAME.c`` and a device of each kind, its files in ``directory``.
+
+    A host that cannot have it skips the test, and says why.
+    """
+    skip_without(accel)
     disk = directory / "disk.img"
     disk.touch()
     os.truncate(disk, DISK_SIZE)
-    drive = (
-        "-drive",
-        f"id=disk,file={disk},discard=unmap",
-        "-device",
-        "virtio-blk-device,drive=disk,num-queues=2",
-    )
-    return ["-machine", f"microvm,accel={accel}", *RAM, "-kernel", str(kernel), *drive, *DEVICES]
+    options = [
+        *("-machine", f"microvm,accel={accel}", "-m", str(RAM), "-kernel", str(_kernel(name, seed))),
+        *("-drive", f"id=disk,file={disk},discard=unmap", *DEVICES),
+        *sockets(directory, monitors=("qmp",)),
+    ]
+    with namespace() as net:
+        net.add_tap("tap0")
+        async with started(*options, directory=directory, command=net.stratovirt) as process:
+            yield Vm(process.process, directory)
 
 
 def skip_without(accel: str) -> None:
-    """Skip a test whose accelerator this host does not have, and say why."""
+    """Skip a test whose accelerator this host does not have."""
     if accel == "kvm":
         try:
             KvmSystem().close()
         except AcceleratorUnavailable as reason:
             pytest.skip(str(reason))
+
+
+def _kernel(name: str, seed: int) -> Path:
+    try:
+        return guests.bare_kernel(name, seed)
+    except ConfigError as error:
+        pytest.skip(str(error))
