@@ -38,6 +38,7 @@ class FakeDisk:
         self.content = bytearray(content)
         self.size = len(content)
         self.read_only = read_only
+        self.iops = 0
         self.asked: list[object] = []
         self.error = 0
 

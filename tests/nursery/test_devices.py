@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 import trio
@@ -65,11 +65,12 @@ class WakingIrq(FakeIrq):
 @contextmanager
 def served_by_tasks(blocks: bool) -> Iterator[DriverRig]:
     irq = WakingIrq()
-    with driving(Echo(blocks), irq=irq) as rig:
+    with closing(irq.rose), driving(Echo(blocks), irq=irq) as rig:
         rig.transport.detach(rig.reactor)
-        yield rig
-        rig.transport.attach(rig.reactor)
-    irq.rose.close()
+        try:
+            yield rig
+        finally:
+            rig.transport.attach(rig.reactor)
 
 
 @pytest.fixture(params=[False, True], ids=["trio", "thread"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from types import MappingProxyType
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from stratovirt.machine.inventory import BlockNode, DeviceKind, DeviceRequest, N
 from stratovirt.nursery import hotplug
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.hotplug import Backend, Slot
+from stratovirt.nursery.iothreads import IoThread
 from stratovirt.nursery.supervisor import Supervisor
 from tests.device.virtio import DriverRig, driving
 
@@ -71,6 +73,8 @@ class FakeFittings:
     """Two block slots and one for a network card."""
 
     reserved = frozenset({"rng0"})
+    balloon = None
+    iothreads: Mapping[str, IoThread] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.devices = [SlotDevice() for _ in range(3)]
@@ -86,8 +90,6 @@ class FakeFittings:
         if node.filename == "/nope":
             raise ConfigError("/nope: No such file or directory")
         return FakeBackend()
-
-    balloon = None
 
     def open_netdev(self, netdev: Netdev) -> Backend:
         return FakeBackend(netdev.fds)

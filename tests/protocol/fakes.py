@@ -23,7 +23,14 @@ from stratovirt.machine.events import (
     WasReset,
 )
 from stratovirt.machine.info import ChardevInfo, MachineInfo, Topology, VcpuInfo
-from stratovirt.machine.inventory import BlockNode, DeviceRequest, Netdev, PluggedDevice
+from stratovirt.machine.inventory import (
+    BlockNode,
+    DeviceRequest,
+    DiskInfo,
+    IoThreadInfo,
+    Netdev,
+    PluggedDevice,
+)
 from stratovirt.qmp.catalog import Catalog, MachineType, OptionInfo, Parameter, TypeInfo
 from stratovirt.qmp.flow import Throttle
 from stratovirt.qmp.handler import Reply
@@ -81,6 +88,12 @@ class FakeInventory:
         self._events.publish(DeviceDeleted(id))
 
     def devices(self) -> list[PluggedDevice]:
+        return []
+
+    def disks(self) -> list[DiskInfo]:
+        return []
+
+    def iothreads(self) -> list[IoThreadInfo]:
         return []
 
     def block_nodes(self) -> list[BlockNode]:

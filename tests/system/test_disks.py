@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.disks import MIB, drive, image, sha256, shell
+from tests.system.qmp import Qmp
 from tests.system.vm import started
 
 Options = Callable[..., list[str]]
@@ -56,3 +57,53 @@ def file_in(disk: Path, name: str, scratch: Path) -> str:
     out = scratch / "out"
     subprocess.run(["debugfs", "-R", f"dump {name} {out}", disk], capture_output=True, check=True)
     return sha256(out)
+
+
+async def test_a_slow_disk_delays_nobody_and_the_queries_tell_the_truth(
+    guest: Options, tmp_path: Path
+) -> None:
+    """The slow one gets a request per second; all else is done before it is done."""
+    slow, one, two = (image(tmp_path / f"{name}.img", 4 * MIB) for name in ("slow", "one", "two"))
+    options = guest(
+        "shell",
+        *("-object", "iothread,id=io0"),
+        *drive(slow, "slow", ",throttling.iops-total=1"),
+        *drive(one, "one", "", ",iothread=io0"),
+        *drive(two, "two", ",readonly=on", ",iothread=io0"),
+    )
+    async with started(*options, directory=tmp_path) as vm, shell(vm) as linux, vm.qmp() as qmp:
+        stuck = "dd if=/dev/vda of=/dev/null bs=4k iflag=direct"
+        (await linux.run(f"{{ {stuck}; touch /tmp/done; }} >/dev/null 2>&1 &")).check()
+        before = await stats_of(qmp)
+        (await linux.run("dd if=/dev/zero of=/dev/vdb bs=4k count=100 oflag=direct conv=fsync")).check()
+        (await linux.run("dd if=/dev/vdc of=/dev/null bs=4k count=50 iflag=direct")).check()
+        after = await stats_of(qmp)
+        assert after["one"]["wr_operations"] - before["one"]["wr_operations"] == 100
+        assert after["one"]["wr_bytes"] - before["one"]["wr_bytes"] == 100 * 4096
+        assert after["one"]["flush_operations"] > before["one"]["flush_operations"]
+        assert after["two"]["rd_bytes"] - before["two"]["rd_bytes"] == 50 * 4096
+        assert (await linux.run("ls /tmp/done")).status != 0, "the slow one is still at it"
+
+        [thread] = await qmp.execute("query-iothreads")
+        assert thread["id"] == "io0"
+        assert Path(f"/proc/{vm.pid}/task/{thread['thread-id']}/comm").read_text() == "io0\n"
+        disks = {disk["device"]: disk["inserted"] for disk in await qmp.execute("query-block")}
+        assert {id: (disk["ro"], disk["iops"]) for id, disk in disks.items()} == {
+            "slow": (False, 1),
+            "one": (False, 0),
+            "two": (True, 0),
+        }
+        assert disks["one"]["file"] == str(one)
+        nodes = await qmp.execute("query-named-block-nodes")
+        assert [node["node-name"] for node in nodes] == ["slow", "one", "two"]
+        info = await qmp.execute("human-monitor-command", **{"command-line": "info block"})
+        assert f"two (two): {two} (raw, read-only)" in info
+
+        await qmp.execute("device_del", id="slow")
+        assert [disk["device"] for disk in await qmp.execute("query-block")] == ["one", "two"]
+        await qmp.execute("quit")
+        assert await vm.exit_code() == 0
+
+
+async def stats_of(qmp: Qmp) -> dict[str, dict[str, int]]:
+    return {disk["device"]: disk["stats"] for disk in await qmp.execute("query-blockstats")}

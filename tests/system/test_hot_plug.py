@@ -87,6 +87,7 @@ async def test_disks_come_and_go_while_the_guest_uses_another(
 async def test_what_cannot_be_plugged_is_refused_by_name(guest: Options, tmp_path: Path) -> None:
     mine = image(tmp_path / "mine.img", MIB)
     options = guest("up", "-S", *drive(mine, "d0"), "-drive", f"id=spare,file={tmp_path / 'spare.img'}")
+    options += ["-object", "iothread,id=io0"]
     image(tmp_path / "spare.img", MIB)
     async with started(*options, directory=tmp_path) as vm, vm.qmp() as qmp:
 
@@ -109,7 +110,10 @@ async def test_what_cannot_be_plugged_is_refused_by_name(guest: Options, tmp_pat
         assert "in use by device" in await refused(
             "device_add", id="d1", driver="virtio-blk-mmio", drive="d0"
         )
-        await qmp.execute("device_add", id="spare", driver="virtio-blk-mmio")
+        assert 'no iothread "io9"' in await refused(
+            "device_add", id="spare", driver="virtio-blk-mmio", iothread="io9"
+        )
+        await qmp.execute("device_add", id="spare", driver="virtio-blk-mmio", iothread="io0")
         assert "in use by device" in await refused("blockdev-del", **{"node-name": "spare"})
         await remove(qmp, "spare")
         await qmp.execute("quit")

@@ -63,14 +63,14 @@ def _device_references(config: Config, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _check_references(config: Config) -> None:
-    objects = [thing.id for thing in config.objects]
     _refuse_unknown("-chardev", _chardev_users(config), [chardev.id for chardev in config.chardevs])
     _refuse_unknown(
         "-drive", _device_references(config, "drive"), [drive.id or "" for drive in config.drives]
     )
     _refuse_unknown("-netdev", _device_references(config, "netdev"), [netdev.id for netdev in config.netdevs])
-    for name in ("rng", "iothread"):
-        _refuse_unknown("-object", _device_references(config, name), objects)
+    for name, type in (("rng", "rng-random"), ("iothread", "iothread")):
+        objects = [thing.id for thing in config.objects if thing.type == type]
+        _refuse_unknown(f"-object {type}", _device_references(config, name), objects)
 
 
 def _refuse_unknown(option: str, references: Iterable[tuple[str, str]], known: list[str]) -> None:

@@ -53,6 +53,7 @@ class DeviceRequest(NamedTuple):
     :ivar slot: None: the lowest empty one.
     :ivar backend: name of the block or network backend.
     :ivar mac: 6 bytes; None: the slot's own.
+    :ivar iothread: name of the thread that is to serve it; None: one of its own.
     """
 
     id: str
@@ -61,6 +62,7 @@ class DeviceRequest(NamedTuple):
     slot: int | None = None
     serial: str = ""
     mac: bytes | None = None
+    iothread: str | None = None
 
 
 class PluggedDevice(NamedTuple):
@@ -70,6 +72,51 @@ class PluggedDevice(NamedTuple):
     kind: DeviceKind
     slot: int
     backend: str
+
+
+class BlockCount(NamedTuple):
+    """Requests of one kind that a disk has had.
+
+    :ivar operations: carried out.
+    :ivar bytes: moved, discarded or made zero by them.
+    :ivar failed: those that the host could not carry out.
+    :ivar invalid: those that no disk could carry out.
+    :ivar nanoseconds: that the host took in all.
+    """
+
+    operations: int = 0
+    bytes: int = 0
+    failed: int = 0
+    invalid: int = 0
+    nanoseconds: int = 0
+
+
+class BlockActivity(NamedTuple):
+    """What a disk has done since it was plugged in."""
+
+    reads: BlockCount = BlockCount()
+    writes: BlockCount = BlockCount()
+    flushes: BlockCount = BlockCount()
+    discards: BlockCount = BlockCount()
+
+
+class DiskInfo(NamedTuple):
+    """A disk of the guest's.
+
+    :ivar writeback: what it writes may wait for a flush.
+    """
+
+    device: PluggedDevice
+    node: BlockNode
+    writeback: bool
+    activity: BlockActivity
+
+
+class IoThreadInfo(NamedTuple):
+    """A running iothread, and its thread on the host."""
+
+    id: str
+    thread_id: int
 
 
 class Inventory(Protocol):
@@ -104,6 +151,12 @@ class Inventory(Protocol):
 
     def devices(self) -> Sequence[PluggedDevice]:
         """What is plugged in now, in the order of slots, blocks first."""
+
+    def disks(self) -> Sequence[DiskInfo]:
+        """The disks that are plugged in, in the order of slots."""
+
+    def iothreads(self) -> Sequence[IoThreadInfo]:
+        """The iothreads that run, in the command line's order."""
 
     def block_nodes(self) -> Sequence[BlockNode]:
         """The block backends, in the order in which they were added."""

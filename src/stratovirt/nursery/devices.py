@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
 from stratovirt.devices.virtio.mmio import VirtioMmio
+from stratovirt.nursery.iothreads import IoThread
 from stratovirt.nursery.reactors import ThreadReactor, TrioReactor
 
 
 class DeviceTask:
-    """Serves one device, on its own thread while it may block and on trio's otherwise."""
+    """Serves one device: on trio's thread while it cannot block, otherwise on a thread.
 
-    def __init__(self, transport: VirtioMmio) -> None:
+    :ivar iothread: that thread; None: one of its own. Changed only while nobody serves the device.
+    """
+
+    def __init__(self, transport: VirtioMmio, iothread: IoThread | None = None) -> None:
         self.transport = transport
+        self.iothread = iothread
         self._serving = trio.Lock()  # fair: who waits to quiesce comes before who serves anew
         self._quiescing = 0
         self._draining = 0
@@ -59,7 +65,7 @@ class DeviceTask:
 
     async def _serve(self) -> None:
         if self.transport.device.blocking:
-            await self._serve_in_thread()
+            await (self._serve_in_iothread(self.iothread) if self.iothread else self._serve_in_thread())
             return
         async with trio.open_nursery() as nursery:
             reactor = TrioReactor(nursery)
@@ -80,6 +86,17 @@ class DeviceTask:
                 self.transport.detach(reactor)
         finally:
             reactor.close()
+
+    async def _serve_in_iothread(self, iothread: IoThread) -> None:
+        await iothread.call(partial(self.transport.attach, iothread.reactor))
+        try:
+            await trio.sleep_forever()
+        finally:
+            await iothread.call(partial(self._leave, iothread))
+
+    def _leave(self, iothread: IoThread) -> None:
+        self._last_work()
+        self.transport.detach(iothread.reactor)
 
     def _last_work(self) -> None:
         """On the device's thread, before it is not served any more."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 from stratovirt.backends.disk.contract import SECTOR, Disk
 from stratovirt.backends.disk.raw import RawOptions, open_raw
-from stratovirt.cli import config
+from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.blk import QUEUE_SIZE, VirtioBlock
 from stratovirt.errors import CommandError, ConfigError, OptionError
-from stratovirt.machine.inventory import BlockNode, DeviceRequest
+from stratovirt.machine.inventory import BlockNode, DeviceRequest, PluggedDevice
+from stratovirt.nursery.hotplug import Backend, Slot
+from stratovirt.nursery.iothreads import IoThread
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +29,6 @@ def open_disk(node: BlockNode) -> Disk:
     """
     if node.driver != "raw":
         raise ConfigError(f"{node.filename}: format {node.driver} is not built yet")
-    if node.iops_total:
-        raise ConfigError(f"{node.filename}: throttling is not built yet")
     return open_raw(
         node.filename,
         RawOptions(
@@ -35,6 +37,7 @@ def open_disk(node: BlockNode) -> Disk:
             direct=node.direct,
             no_flush=node.no_flush,
             discard=node.discard,
+            iops=node.iops_total,
             detect_zeroes=node.detect_zeroes,
         ),
     )
@@ -63,17 +66,64 @@ def open_drive(drive: config.Drive) -> tuple[BlockNode, Disk]:
         raise OptionError.about("-drive", error) from error
 
 
-def make_block(name: str, spec: config.Device, disk: Disk) -> VirtioBlock:
-    """The device that ``spec`` describes, with ``disk`` plugged in.
+def disks(options: Config) -> list[config.Device]:
+    """The command line's disks.
 
-    :param name: for logs.
-    :raises OptionError: its properties contradict each other.
+    :raises OptionError: there are too many.
     """
+    found = [device for device in options.devices if device.driver == DRIVER]
+    if len(found) > BLOCK_SLOTS:
+        raise OptionError(
+            f"-device {DRIVER},id={found[BLOCK_SLOTS].id}",
+            f"no slot is left: the machine has {BLOCK_SLOTS} for disks",
+        )
+    return found
+
+
+def slots(
+    options: Config, backends: Mapping[str, Backend], iothreads: Mapping[str, IoThread]
+) -> Iterator[tuple[VirtioBlock, Slot]]:
+    """The replaceable slots, the board's first, filled with the command line's disks in its order.
+
+    :raises OptionError: a device's properties contradict each other.
+    """
+    specs = disks(options)
+    for number in range(BLOCK_SLOTS):
+        name = f"disk slot {number}"
+        if number >= len(specs):
+            yield _slot(VirtioBlock(name), number)
+            continue
+        spec = specs[number]
+        drive = str(spec.get("drive"))
+        device = _make(name, spec, cast(Disk, backends[drive]))
+        occupant = PluggedDevice(spec.id, "block", number, drive)
+        yield _slot(device, number, occupant, iothreads.get(str(spec.get("iothread"))))
+
+
+def _slot(
+    device: VirtioBlock,
+    number: int,
+    occupant: PluggedDevice | None = None,
+    iothread: IoThread | None = None,
+) -> tuple[VirtioBlock, Slot]:
+    def insert(backend: Backend, request: DeviceRequest) -> None:
+        disk = cast(Disk, backend)
+        if device.read_only and not disk.read_only:
+            raise CommandError(
+                f'device_add: the block backend "{request.backend}" can be written to, and the guest '
+                f"knows slot {number} as read-only since it was started"
+            )
+        device.plug(disk, request.serial)
+
+    return device, Slot("block", number, number, insert, device, occupant, iothread)
+
+
+def _make(name: str, spec: config.Device, disk: Disk) -> VirtioBlock:
     block_size = _size(spec, "logical_block_size", SECTOR)
     physical = _size(spec, "physical_block_size", block_size)
     if physical < block_size:
         raise OptionError(
-            f"-device {spec.driver},physical_block_size={physical}",
+            f"-device {DRIVER},physical_block_size={physical}",
             f"must not be smaller than logical_block_size, which is {block_size}",
         )
     return VirtioBlock(
@@ -87,21 +137,8 @@ def make_block(name: str, spec: config.Device, disk: Disk) -> VirtioBlock:
     )
 
 
-def insert(device: VirtioBlock, disk: Disk, request: DeviceRequest) -> None:
-    """Plug ``disk`` into the empty slot ``device``.
-
-    :raises CommandError: the slot cannot take it.
-    """
-    if device.read_only and not disk.read_only:
-        raise CommandError(
-            f'device_add: the block backend "{request.backend}" can be written to, and the guest knows '
-            f"slot {request.slot} as read-only since it was started"
-        )
-    device.plug(disk, request.serial)
-
-
 def _size(spec: config.Device, name: str, default: int) -> int:
     size = int(spec.get(name) or default)
     if size & (size - 1):
-        raise OptionError(f"-device {spec.driver},{name}={size}", "must be a power of two")
+        raise OptionError(f"-device {DRIVER},{name}={size}", "must be a power of two")
     return size

@@ -7,7 +7,7 @@ leaves the machine as it was, and whatever was opened for it is closed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,10 +15,21 @@ from typing import Protocol
 import trio
 
 from stratovirt.devices.virtio.balloon import VirtioBalloon
+from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.errors import CommandError, ConfigError
 from stratovirt.machine.events import DeviceDeleted, EventBus
-from stratovirt.machine.inventory import BlockNode, DeviceKind, DeviceRequest, Netdev, PluggedDevice
+from stratovirt.machine.inventory import (
+    BlockNode,
+    DeviceKind,
+    DeviceRequest,
+    DiskInfo,
+    IoThreadInfo,
+    Netdev,
+    PluggedDevice,
+)
 from stratovirt.nursery.devices import DeviceTask
+from stratovirt.nursery.diskinfo import disk_info
+from stratovirt.nursery.iothreads import IoThread
 
 UNPLUG_SECONDS = 10
 """How long requests in flight may take at device_del; kata and libvirt wait that long for the event."""
@@ -48,6 +59,7 @@ class Slot:
     :ivar index: of its task among the machine's.
     :ivar number: as ``addr`` counts, per kind.
     :ivar occupant: what is plugged in.
+    :ivar iothread: that serves what was plugged in at the start.
     """
 
     kind: DeviceKind
@@ -56,6 +68,7 @@ class Slot:
     insert: Callable[[Backend, DeviceRequest], None]
     device: SlotDevice
     occupant: PluggedDevice | None = None
+    iothread: IoThread | None = None
 
 
 class Machine(Protocol):
@@ -80,10 +93,14 @@ class Fittings(Protocol):
     :ivar nodes: the block backends as they were asked for, by name.
     :ivar reserved: ids of the machine's other devices.
     :ivar balloon: None: the machine has none.
+    :ivar iothreads: by id.
     """
 
     @property
     def balloon(self) -> VirtioBalloon | None: ...
+
+    @property
+    def iothreads(self) -> Mapping[str, IoThread]: ...
 
     @property
     def slots(self) -> Sequence[Slot]: ...
@@ -158,8 +175,11 @@ class HotPlug:
         async with self._machine.changing("device_add"):
             backend = self._free_backend(request)
             slot = self._empty_slot(request)
-            async with self._machine.device_task(slot.index).quiesced():
+            iothread = self._iothread(request)
+            task = self._machine.device_task(slot.index)
+            async with task.quiesced():
                 slot.insert(backend, request)
+                task.iothread = iothread
             slot.occupant = PluggedDevice(request.id, request.kind, slot.number, request.backend)
 
     async def unplug(self, id: str) -> None:
@@ -184,6 +204,22 @@ class HotPlug:
     def block_nodes(self) -> list[BlockNode]:
         """See :class:`Inventory`."""
         return list(self._nodes.values())
+
+    def disks(self) -> list[DiskInfo]:
+        """See :class:`Inventory`."""
+        return [
+            disk_info(slot.occupant, self._nodes[slot.occupant.backend], slot.device)
+            for slot in self._slots
+            if slot.occupant is not None and isinstance(slot.device, VirtioBlock)
+        ]
+
+    def iothreads(self) -> list[IoThreadInfo]:
+        """See :class:`Inventory`."""
+        return [
+            IoThreadInfo(thread.id, thread.thread_id)
+            for thread in self._fittings.iothreads.values()
+            if thread.thread_id is not None
+        ]
 
     async def _remove(self, kind: DeviceKind, name: str) -> None:
         what, _, command = BACKENDS[kind]
@@ -217,6 +253,18 @@ class HotPlug:
         for user in self._users(request.kind, request.backend):
             raise CommandError(f'device_add: the {what} "{request.backend}" is in use by device "{user}"')
         return backend
+
+    def _iothread(self, request: DeviceRequest) -> IoThread | None:
+        if request.iothread is None:
+            return None
+        if request.kind == "net":
+            raise CommandError("device_add: iothread: a network card has its own thread; leave it out")
+        thread = self._fittings.iothreads.get(request.iothread)
+        if thread is None:
+            raise CommandError(
+                f'device_add: there is no iothread "{request.iothread}"; -object iothread makes one'
+            )
+        return thread
 
     def _empty_slot(self, request: DeviceRequest) -> Slot:
         slots = [slot for slot in self._slots if slot.kind == request.kind]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import trio
@@ -18,6 +18,7 @@ from stratovirt.machine.events import Cause
 from stratovirt.machine.info import VcpuInfo
 from stratovirt.machine.microvm import Microvm
 from stratovirt.nursery.devices import DeviceTask
+from stratovirt.nursery.iothreads import IoThread
 from stratovirt.nursery.supervisor import Supervisor
 from stratovirt.nursery.vcpu import VcpuRunner
 
@@ -27,13 +28,18 @@ Task = Callable[[], Awaitable[None]]
 
 
 class MachineTree:
-    """Runs one board; the supervisor's hand on it."""
+    """Runs one board; the supervisor's hand on it.
 
-    def __init__(self, board: Microvm, supervisor: Supervisor) -> None:
+    :param served_by: the iothreads of those devices that have one, by slot.
+    """
+
+    def __init__(self, board: Microvm, supervisor: Supervisor, served_by: Mapping[int, IoThread]) -> None:
         self._board = board
         self._supervisor = supervisor
         self._runners = [VcpuRunner(thread, self._guest_ended) for thread in board.accelerator.threads]
-        self.devices = [DeviceTask(transport) for transport in board.transports]
+        self.devices = [
+            DeviceTask(transport, served_by.get(index)) for index, transport in enumerate(board.transports)
+        ]
         self._frozen = False
         self._token = trio.lowlevel.current_trio_token()
         # Unbounded: a guest's requests are obeyed one by one and each closes the gates first.

@@ -10,19 +10,17 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import cast
 
-from stratovirt.backends.disk.contract import Disk
 from stratovirt.boot.platform import VIRTIO_GSIS
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.balloon import VirtioBalloon
-from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.rng import DEFAULT_PERIOD, NO_LIMIT, VirtioRng
 from stratovirt.errors import OptionError
-from stratovirt.machine.inventory import BlockNode, DeviceKind, DeviceRequest, Netdev, PluggedDevice
+from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
 from stratovirt.nursery import disks, netcards
 from stratovirt.nursery.hotplug import Backend, Slot
+from stratovirt.nursery.iothreads import IoThread
 
 URANDOM = "/dev/urandom"
 
@@ -88,8 +86,13 @@ class Plugboard:
         self.backends: dict[DeviceKind, dict[str, Backend]] = {"block": {}, "net": {}}
         self.nodes: dict[str, BlockNode] = {}
         self.balloon: VirtioBalloon | None = None
+        self.iothreads: dict[str, IoThread] = {}
         self.reserved = frozenset(spec.id for spec in _fixed(options))
         claimed.callback(self._close_backends)
+        for thing in options.objects:
+            if thing.type == "iothread":
+                self.iothreads[thing.id] = IoThread(thing.id)
+                claimed.callback(self.iothreads[thing.id].close)
         for drive in options.drives:
             self._add_drive(drive)
         for netdev in options.netdevs:
@@ -124,27 +127,9 @@ class Plugboard:
         self.backends["block"][node.name] = disk
 
     def _add_block_slots(self) -> None:
-        """The replaceable ones, filled with the command line's disks in its order."""
-        specs = _disks(self.options)
-        for number in range(disks.BLOCK_SLOTS):
-            name = f"disk slot {number}"
-            spec = specs[number] if number < len(specs) else None
-            if spec is None:
-                self._add_block_slot(number, VirtioBlock(name))
-            else:
-                drive = str(spec.get("drive"))
-                disk = cast(Disk, self.backends["block"][drive])
-                occupant = PluggedDevice(spec.id, "block", number, drive)
-                self._add_block_slot(number, disks.make_block(name, spec, disk), occupant)
-
-    def _add_block_slot(
-        self, number: int, device: VirtioBlock, occupant: PluggedDevice | None = None
-    ) -> None:
-        def insert(backend: Backend, request: DeviceRequest) -> None:
-            disks.insert(device, cast(Disk, backend), request._replace(slot=number))
-
-        self.slots.append(Slot("block", len(self.devices), number, insert, device, occupant))
-        self.devices.append(device)
+        for device, slot in disks.slots(self.options, self.backends["block"], self.iothreads):
+            self.devices.append(device)
+            self.slots.append(slot)
 
     def _close_backends(self) -> None:
         for backends in self.backends.values():
@@ -157,12 +142,8 @@ def slot_count(options: Config) -> int:
 
     :raises OptionError: there are more devices than slots.
     """
-    if len(found := _disks(options)) > disks.BLOCK_SLOTS:
-        raise OptionError(
-            f"-device {disks.DRIVER},id={found[disks.BLOCK_SLOTS].id}",
-            f"no slot is left: the machine has {disks.BLOCK_SLOTS} for disks",
-        )
-    netcards.cards(options)  # not too many
+    disks.disks(options)  # not too many ...
+    netcards.cards(options)  # ... of either
     fixed = _fixed(options)
     replaceable = disks.BLOCK_SLOTS + netcards.NET_SLOTS
     most = len(VIRTIO_GSIS) - replaceable
@@ -172,10 +153,6 @@ def slot_count(options: Config) -> int:
             f"no slot is left: the machine has {most} for devices that are neither disks nor network cards",
         )
     return replaceable + len(fixed)
-
-
-def _disks(options: Config) -> list[config.Device]:
-    return [device for device in options.devices if device.driver == disks.DRIVER]
 
 
 def _fixed(options: Config) -> list[config.Device]:

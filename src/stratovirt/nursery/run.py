@@ -142,7 +142,13 @@ async def _run_board(
 ) -> None:
     try:
         board.add_console(console.port)
-        await MachineTree(board, supervisor).run([console.serve], launch.wait_for, turn)
+        fittings = launch.fittings
+        threads = fittings.iothreads.values() if fittings else ()
+        served_by = (
+            {slot.index: slot.iothread for slot in fittings.slots if slot.iothread} if fittings else {}
+        )
+        tree = MachineTree(board, supervisor, served_by)
+        await tree.run([console.serve, *(thread.run for thread in threads)], launch.wait_for, turn)
     finally:
         await turn.aclose()
         with trio.CancelScope(shield=True):

@@ -23,6 +23,10 @@ class Disk(Protocol):
     @property
     def read_only(self) -> bool: ...
 
+    @property
+    def iops(self) -> int:
+        """Requests per second that its user may make; 0: any number."""
+
     def read(self, offset: int, segments: Sequence[memoryview]) -> None:
         """Fill ``segments`` with what the disk holds from ``offset`` on."""
 

@@ -31,6 +31,7 @@ class RawOptions(NamedTuple):
     :ivar direct: around the host's page cache.
     :ivar no_flush: flushes do nothing.
     :ivar discard: discards give space back; otherwise they do nothing.
+    :ivar iops: requests per second that its user may make; 0: any number.
     :ivar detect_zeroes: writes of zeroes alone become write_zeroes; ``unmap``: their space is given back.
     """
 
@@ -39,6 +40,7 @@ class RawOptions(NamedTuple):
     direct: bool = False
     no_flush: bool = False
     discard: bool = False
+    iops: int = 0
     detect_zeroes: Literal["off", "on", "unmap"] = "off"
 
 
@@ -58,6 +60,7 @@ class RawDisk:
     ) -> None:
         self.size = size
         self.read_only = options.read_only
+        self.iops = options.iops
         self._fd = fd
         self._io = io
         self._space = space

@@ -25,10 +25,12 @@ from stratovirt.devices.virtio.blkrequest import (
     header,
 )
 from stratovirt.devices.virtio.blkstats import BlockStats
+from stratovirt.devices.virtio.blkthrottle import Throttle
 from stratovirt.devices.virtio.constants import ID_BLOCK
-from stratovirt.devices.virtio.device import VirtioDevice
+from stratovirt.devices.virtio.device import Reactor, VirtioDevice
 from stratovirt.devices.virtio.queue import Chain, Virtqueue
 from stratovirt.devices.virtio.telling import worth_telling
+from stratovirt.devices.virtio.timer import Timer
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ class VirtioBlock(VirtioDevice):
         self.features |= (RO if self.read_only else 0) | (MQ if queues > 1 else 0)
         self._block_size, self._physical_block_size = block_size, physical_block_size
         self._writeback = True
+        self._throttle: Throttle | None = None
+        self._timer: Timer | None = None
 
     @property
     def blocking(self) -> bool:
@@ -138,6 +142,38 @@ class VirtioBlock(VirtioDevice):
     def reset(self) -> None:
         """See :class:`VirtioDevice`."""
         self._writeback = True
+
+    def attached(self, reactor: Reactor) -> None:
+        """See :class:`VirtioDevice`."""
+        if self.disk is not None and self.disk.iops:
+            self._throttle, self._timer = Throttle(self.disk.iops), Timer()
+            reactor.watch(self._timer.fd, self._may_go_on)
+
+    def detached(self, reactor: Reactor) -> None:
+        """See :class:`VirtioDevice`."""
+        timer, self._throttle, self._timer = self._timer, None, None
+        if timer is not None:
+            reactor.unwatch(timer.fd)
+            timer.close()
+
+    def serve(self, queue: Virtqueue) -> bool:
+        """See :class:`VirtioDevice`; a request that comes too early stays in its queue."""
+        if self._throttle is None or self._timer is None or self.draining:
+            return super().serve(queue)
+        if wait := self._throttle.wait():
+            if not self._timer.armed:
+                self._timer.arm(wait)
+            return False
+        more = super().serve(queue)
+        if more:
+            self._throttle.take()
+        return more
+
+    def _may_go_on(self) -> None:
+        if self._timer is not None:
+            self._timer.clear()
+        for index in range(len(self.queue_sizes)):
+            self.transport.ring(index)
 
     def handle(self, queue: Virtqueue, chain: Chain) -> int:
         """See :class:`VirtioDevice`."""

@@ -62,6 +62,7 @@ class VirtioDevice:
     :ivar features: device features offered; the transport adds those of the rings.
     :ivar blocking: its work may block, so it is to be served on a thread of its own.
     :ivar transport: set before any method is called.
+    :ivar draining: what waits in the queues is to be done now, whatever a limit says.
     """
 
     device_id: ClassVar[int]
@@ -69,6 +70,7 @@ class VirtioDevice:
     queue_sizes: Sequence[int] = ()
     features: int = 0
     transport: Transport
+    draining: bool = False
 
     @property
     def blocking(self) -> bool:

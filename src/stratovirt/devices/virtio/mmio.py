@@ -212,13 +212,20 @@ class VirtioMmio:
 
     def drain(self) -> None:
         """Serve every chain that waits now, and none that comes meanwhile."""
-        for index in range(len(self._live)):
-            for _ in range(self._backlog(index)):
-                if not self._serve(index):
-                    break
-            with self.lock:
-                if queue := self.queue(index):
-                    queue.notify()
+        self.device.draining = True
+        try:
+            for index in range(len(self._live)):
+                self._drain(index)
+        finally:
+            self.device.draining = False
+
+    def _drain(self, index: int) -> None:
+        for _ in range(self._backlog(index)):
+            if not self._serve(index):
+                break
+        with self.lock:
+            if queue := self.queue(index):
+                queue.notify()
 
     def _backlog(self, index: int) -> int:
         with self.lock:

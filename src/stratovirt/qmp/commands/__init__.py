@@ -7,6 +7,7 @@ which commands have a contract and no code yet.
 """
 
 from stratovirt.qmp.commands import (
+    block,
     descriptors,
     devices,
     hotplug,
@@ -20,6 +21,7 @@ from stratovirt.qmp.commands import (
 )
 
 HANDLERS = (
+    *block.HANDLERS,
     *descriptors.HANDLERS,
     *devices.HANDLERS,
     *hotplug.HANDLERS,

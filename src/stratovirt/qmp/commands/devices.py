@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stratovirt.qmp.handler import Context, Handler, Reply, command
+from stratovirt.qmp.handler import Context, Reply, command
 
 if TYPE_CHECKING:
     from stratovirt.qmp.arguments import Balloon, NoArguments
-
-# Lists of things that a machine cannot have yet; -drive and -object are refused at the start.
-EMPTY = (
-    "query-block",
-    "query-block-jobs",
-    "query-blockstats",
-    "query-iothreads",
-    "query-named-block-nodes",
-)
-
-
-def _listing_nothing(name: str) -> Handler:
-    async def run(context: Context, arguments: Any) -> Reply:
-        return Reply([])
-
-    return Handler(name, run)
 
 
 @command("query-chardev")
@@ -51,4 +35,4 @@ async def query_balloon(context: Context, arguments: NoArguments) -> Reply:
     return Reply({"actual": info.actual, "stats": stats, "last-update": info.statistics.time})
 
 
-HANDLERS = (query_chardev, balloon, query_balloon, *(_listing_nothing(name) for name in EMPTY))
+HANDLERS = (query_chardev, balloon, query_balloon)

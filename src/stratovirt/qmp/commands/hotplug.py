@@ -35,7 +35,6 @@ AFTER_PROBE = {
     "queue_size": "queue-size",
     "logical_block_size": "logical_block_size",
     "physical_block_size": "physical_block_size",
-    "iothread": "iothread",
 }
 """Arguments, with their wire names, for what the guest's driver has read from the slot long before."""
 MAC = re.compile(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
@@ -97,6 +96,7 @@ async def device_add(context: Context, arguments: DeviceAdd) -> Reply:
             slot=None if arguments.addr is None else _number("addr", arguments.addr),
             serial=arguments.serial or "",
             mac=None if arguments.mac is None else _mac(arguments.mac),
+            iothread=arguments.iothread,
         )
     )
     return Reply()
@@ -122,9 +122,8 @@ def _refuse_what_no_slot_can_do(arguments: DeviceAdd) -> None:
     for name in STANDARD_VM_ARGUMENTS:
         if getattr(arguments, name) not in (None, False, "off"):
             raise CommandError(f"device_add: {name}: the standard VM is not built yet")
-    for name in AFTER_PROBE:
+    for name, wire in AFTER_PROBE.items():
         if getattr(arguments, name) is not None:
-            wire = name.replace("_", "-") if name != "iothread" and "block" not in name else name
             raise CommandError(
                 f"device_add: {wire}: a slot's queues and sizes are fixed when the guest boots"
             )
