@@ -59,7 +59,7 @@ def test_nothing_but_a_kernel_gives_the_defaults() -> None:
         ("-accel kvm:tcg", "machine", Machine(accel="kvm:tcg")),
         ("-accel tcg -machine microvm,accel=tcg", "machine", Machine(accel="tcg")),
         ("-cpu host", "cpu", Cpu()),
-        ("-cpu host,-avx512f,+pmu,-sse4.1", "cpu", Cpu("host", ("pmu",), ("avx512f", "sse4.1"))),
+        ("-cpu host,-avx512f,+aes,-sse4.1", "cpu", Cpu("host", ("aes",), ("avx512f", "sse4.1"))),
         ("-smp 1", "smp", Smp()),
         ("-smp 4", "smp", Smp(4, 4, cores=4)),
         ("-smp cpus=254", "smp", Smp(254, 254, cores=254)),

@@ -45,7 +45,11 @@ DOORS = {
     },
     "stratovirt.qmp": {"stratovirt.qmp.protocol"},  # all that client sees
     # All that boot and devices see.
-    "stratovirt.accel": {"stratovirt.accel.protocol", "stratovirt.accel.topology"},
+    "stratovirt.accel": {
+        "stratovirt.accel.features",
+        "stratovirt.accel.protocol",
+        "stratovirt.accel.topology",
+    },
     "stratovirt.backends": {"stratovirt.backends.disk.contract"},  # all that devices see
 }
 NO_TRIO = {

@@ -119,5 +119,17 @@ def test_kvm_alone_is_refused_where_it_is_missing(raw_kernel: str) -> None:
     assert "/dev/kvm" in refusal("-accel", "kvm", "-kernel", raw_kernel)
 
 
+@pytest.mark.parametrize(
+    ("cpu", "why"),
+    [
+        ("host,-avx512", "-cpu host,-avx512: no such feature; did you mean avx512f?"),
+        ("host,-aes,+warp-drive", "-cpu host,+warp-drive: no such feature"),
+        ("host,+avx512f", "accel tcg: the software CPU has no avx512f"),
+    ],
+)
+def test_a_cpu_feature_that_cannot_be_had_is_named(raw_kernel: str, cpu: str, why: str) -> None:
+    assert refusal("-accel", "tcg", "-cpu", cpu, "-kernel", raw_kernel) == f"stratovirt: {why}"
+
+
 def test_a_cpu_count_beyond_the_software_cpu_is_refused(raw_kernel: str) -> None:
     assert "16" in refusal("-accel", "tcg", "-smp", "17", "-kernel", raw_kernel)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from stratovirt.accel.features import UNCHANGED, Features
 from stratovirt.accel.protocol import Accelerator, Bus
 from stratovirt.accel.topology import Topology
 from stratovirt.errors import AcceleratorError, AcceleratorUnavailable
@@ -64,16 +65,23 @@ def load(choice: Choice, vcpus: int) -> None:
         raise AcceleratorUnavailable(f"accel {choice.name}: at most {module.MAX_VCPUS} vCPUs, not {vcpus}")
 
 
-def create(choice: Choice, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology) -> Accelerator:
+def create(
+    choice: Choice,
+    memory: GuestMemory,
+    vcpus: int,
+    bus: Bus,
+    topology: Topology | None = None,
+    features: Features = UNCHANGED,
+) -> Accelerator:
     """Make the accelerator chosen.
 
-    :param topology: where the ``vcpus`` sit; it has places enough for them.
-
-    :raises AcceleratorUnavailable: this host or this installation cannot run it.
+    :param topology: where the ``vcpus`` sit, with places enough; unless said, all are cores of one socket.
+    :param features: what their CPUID says.
+    :raises AcceleratorUnavailable: this host or this installation cannot run it, or has not all features.
     """
     module = _load(choice.name, "accelerator")
     make = module.KvmAccelerator if choice.name == "kvm" else module.TcgAccelerator
-    accelerator: Accelerator = make(memory, vcpus, bus, topology)
+    accelerator: Accelerator = make(memory, vcpus, bus, topology, features)
     return accelerator
 
 

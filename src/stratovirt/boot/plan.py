@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stratovirt.accel.features import UNCHANGED, Features
 from stratovirt.accel.protocol import CpuStart
 from stratovirt.accel.topology import Topology
 from stratovirt.boot import acpi, lowmem, mptable, paging
@@ -35,6 +36,7 @@ class BootRequest:
     :param memory_size: bytes of RAM, 128 MiB or more.
     :param cpus: 1 to 254.
     :param topology: where they sit.
+    :param features: what their CPUID says, where it shall differ from the accelerator's own.
     :param slots: the virtio-mmio transports, in the order in which the guest shall find them.
     :param acpi: how the machine is described: ``on`` by ACPI tables, ``off`` by an MP table and the
         command line, ``auto`` by ACPI unless the command line or the kernel is without it.
@@ -46,6 +48,7 @@ class BootRequest:
     memory_size: int
     cpus: int = 1
     topology: Topology = field(default_factory=Topology)
+    features: Features = UNCHANGED
     slots: Sequence[VirtioSlot] = ()
     acpi: Literal["on", "off", "auto"] = "auto"
     platform: Platform = field(default_factory=Platform)

@@ -6,7 +6,7 @@ The law: this table is the only place that says so. Whoever builds a capability 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from stratovirt.cli.config import Config, Cpu, Netdev, UserNetdev, VhostUserNetdev
+from stratovirt.cli.config import Config, Netdev, UserNetdev, VhostUserNetdev
 from stratovirt.cli.wording import shown
 from stratovirt.errors import OptionError
 
@@ -40,7 +40,6 @@ def _netdev(kind: type[Netdev], type: str) -> NotBuilt:
 
 NOT_BUILT = (
     NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else []),
-    NotBuilt("cpu", "features", lambda c: [f"host,{feature}" for feature in _features(c.cpu)]),
     NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
     NotBuilt("drive", "if=pflash", lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"]),
     NotBuilt("drive", "format=qcow2", lambda c: ["format=qcow2" for d in c.drives if d.format == "qcow2"]),
@@ -63,10 +62,6 @@ NOT_BUILT = (
     _object("memory-backend-file"),
     _object("memory-backend-memfd"),
 )
-
-
-def _features(cpu: Cpu) -> list[str]:
-    return [f"+{name}" for name in cpu.added] + [f"-{name}" for name in cpu.removed]
 
 
 def refuse_not_built(config: Config) -> None:

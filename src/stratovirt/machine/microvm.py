@@ -70,7 +70,12 @@ class Microvm:
         self.memory = allocate(plan.request.memory_size)
         try:
             self.accelerator: Accelerator = choose.create(
-                choice, self.memory, plan.request.cpus, self.bus, plan.request.topology
+                choice,
+                self.memory,
+                plan.request.cpus,
+                self.bus,
+                plan.request.topology,
+                plan.request.features,
             )
         except BaseException:
             self.memory.close()

@@ -12,11 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from stratovirt.accel import choose
+from stratovirt.accel.features import FEATURES, Features
 from stratovirt.accel.topology import MAX_APIC_ID, Topology
 from stratovirt.boot.plan import BootPlan, BootRequest, plan
 from stratovirt.boot.platform import virtio_slots
 from stratovirt.cli import Config
-from stratovirt.cli.config import Smp
+from stratovirt.cli.config import Cpu, Smp
+from stratovirt.cli.wording import nearest
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.errors import ImageError, OptionError
 from stratovirt.machine.microvm import Microvm
@@ -107,9 +109,24 @@ def boot_request(options: Config) -> BootRequest:
         memory_size=options.memory,
         cpus=options.smp.cpus,
         topology=topology,
+        features=features_of(options.cpu),
         slots=virtio_slots(slot_count(options)),
         acpi=options.machine.acpi,
     )
+
+
+def features_of(cpu: Cpu) -> Features:
+    """What ``-cpu`` says.
+
+    :raises OptionError: it names a feature that nobody knows.
+    """
+    for sign, names in (("+", cpu.added), ("-", cpu.removed)):
+        for name in names:
+            if name not in FEATURES:
+                meant = nearest(name, FEATURES)
+                hint = f"; did you mean {meant}?" if meant else ""
+                raise OptionError(f"-cpu {cpu.model},{sign}{name}", f"no such feature{hint}")
+    return Features(cpu.added, cpu.removed)
 
 
 def topology_of(smp: Smp) -> Topology:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stratovirt.accel.features import Features
 from stratovirt.accel.kvm import cpuid
 from stratovirt.accel.kvm.cpuid import CpuidEntry, for_vcpu
 from stratovirt.accel.topology import MAX_APIC_ID, Topology
+from stratovirt.errors import AcceleratorUnavailable
 from tests.accel.guests import done
 from tests.accel.kvm.conftest import Machine
 
@@ -50,6 +52,15 @@ def host(vendor: int, highest: int = 0x1F) -> list[CpuidEntry]:
 def leaf(table: list[CpuidEntry], function: int, index: int = 0) -> CpuidEntry:
     [entry] = [entry for entry in table if (entry.function, entry.index) == (function, index)]
     return entry
+
+
+def test_a_feature_that_is_removed_is_gone_and_one_that_is_required_was_there() -> None:
+    table = for_vcpu(host(INTEL), Topology(), 0)
+    changed = cpuid.with_features(list(table), Features(required=("hypervisor",), removed=("hypervisor",)))
+    differ = [(a.function, a.ecx ^ b.ecx) for a, b in zip(table, changed, strict=True) if a != b]
+    assert differ == [(1, cpuid.HYPERVISOR)]
+    with pytest.raises(AcceleratorUnavailable, match=r"^accel kvm: this host's CPU has no avx512f$"):
+        cpuid.with_features(table, Features(required=("avx512f",)))
 
 
 @given(vcpus(), st.sampled_from([INTEL, AMD]))

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from stratovirt.accel.features import UNCHANGED, Features
 from stratovirt.accel.tcg.accelerator import TcgAccelerator
 from stratovirt.accel.topology import Topology
 from tests.accel.machine import RAM, Machine
@@ -18,8 +19,14 @@ def new_machine() -> Iterator[Callable[..., Machine]]:
     """Makes machines, and closes them."""
     with ExitStack() as stack:
 
-        def make(vcpus: int = 1, ram: int = RAM, topology: Topology | None = None) -> Machine:
-            machine = Machine(partial(TcgAccelerator, topology=topology), vcpus, ram)
+        def make(
+            vcpus: int = 1,
+            ram: int = RAM,
+            topology: Topology | None = None,
+            features: Features = UNCHANGED,
+        ) -> Machine:
+            accelerator = partial(TcgAccelerator, topology=topology, features=features)
+            machine = Machine(accelerator, vcpus, ram)
             stack.callback(machine.close)
             return machine
 

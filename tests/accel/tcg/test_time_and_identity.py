@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from stratovirt.accel.features import Features
 from stratovirt.accel.protocol import RunEnd
 from stratovirt.accel.tcg import library
 from stratovirt.accel.tcg.accelerator import MAX_VCPUS, TcgAccelerator
@@ -146,6 +147,24 @@ def say_cpuid(leaf: int, subleaf: int = 0) -> bytes:
         + MOV_EAX_ECX
         + say_eax()
     )
+
+
+def test_cpuid_lacks_the_features_that_were_removed_and_no_other(new_machine: Callable[..., Machine]) -> None:
+    says = say_cpuid(1) + say_cpuid(7) + say_cpuid(0x8000_0001)
+    said = []
+    names = ("tsc-deadline", "smep", "nx")
+    for features in (Features(required=names), Features(removed=names)):
+        machine = new_machine(features=features)
+        assert machine.run(says + done()) is RunEnd.KICKED
+        said.append(machine.bus.outs(VALUE))
+    differ = [(place, a ^ b) for place, (a, b) in enumerate(zip(*said, strict=True)) if a != b]
+    # EDX, EBX and ECX of each leaf
+    assert differ == [(2, 1 << 24), (4, 1 << 7), (6, 1 << 20)]
+
+
+def test_a_feature_that_the_software_cpu_lacks_cannot_be_had(new_machine: Callable[..., Machine]) -> None:
+    with pytest.raises(AcceleratorUnavailable, match=r"^accel tcg: the software CPU has no avx512f$"):
+        new_machine(features=Features(required=("avx512f",)))
 
 
 @pytest.mark.parametrize("vcpus", [1, 3])

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from stratovirt.accel.features import UNCHANGED, Features
 from stratovirt.accel.kvm import cpuid, cpuid_table
 from stratovirt.accel.kvm.guest_time import GuestTime
 from stratovirt.accel.kvm.system import KvmSystem
@@ -39,29 +40,43 @@ class KvmAccelerator:
 
     :param vcpus: how many.
     :param topology: where they sit; unless said, all are cores of one socket.
+    :param features: changes to what their CPUID says.
     :raises AcceleratorUnavailable: KVM is missing here, or refuses a part of the machine.
     """
 
     name = "kvm"
     state_version = 1
 
-    def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology | None = None) -> None:
+    def __init__(
+        self,
+        memory: GuestMemory,
+        vcpus: int,
+        bus: Bus,
+        topology: Topology | None = None,
+        features: Features = UNCHANGED,
+    ) -> None:
         with ExitStack() as stack:
             try:
-                self._create(stack, memory, vcpus, bus, topology or Topology(cores=vcpus))
+                self._create(stack, memory, vcpus, bus, topology or Topology(cores=vcpus), features)
             except OSError as error:
                 raise AcceleratorUnavailable(f"KVM cannot make the machine: {error.strerror}") from error
             self._resources = stack.pop_all()
 
     def _create(
-        self, stack: ExitStack, memory: GuestMemory, count: int, bus: Bus, topology: Topology
+        self,
+        stack: ExitStack,
+        memory: GuestMemory,
+        count: int,
+        bus: Bus,
+        topology: Topology,
+        features: Features,
     ) -> None:
         system = stack.enter_context(KvmSystem())
         self.vm = stack.enter_context(KvmVm(system, memory))
         supported = cpuid_table.supported(system.fd)
         self.vcpus: list[KvmVcpu] = []
         for index in range(count):
-            table = cpuid.for_vcpu(supported, topology, index)
+            table = cpuid.with_features(cpuid.for_vcpu(supported, topology, index), features)
             vcpu = KvmVcpu(system, self.vm, index, topology.apic_id(index), table)
             stack.callback(vcpu.close)
             self.vcpus.append(vcpu)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from stratovirt.accel.features import FEATURES, Feature, Features
 from stratovirt.accel.topology import Topology
+from stratovirt.errors import AcceleratorUnavailable
 
 SIGNIFICANT_INDEX = 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX: the leaf has sub-leaves
 
@@ -23,6 +25,7 @@ CMP_LEGACY = 1 << 1  # 0x80000001.ECX: the logical processors of the package are
 LAST_LEVEL_CACHE = 3
 SMT_LEVEL, CORE_LEVEL, DIE_LEVEL = 1, 2, 5  # level types of leaves 0xB and 0x1F
 EXTENDED_TOPOLOGY = (0xB, 0x1F)
+REGISTERS = ("eax", "ebx", "ecx", "edx")
 AMD_VENDORS = (0x6874_7541, 0x6F67_7948)  # 0.EBX: "Auth"enticAMD, "Hygo"nGenuine
 
 
@@ -62,6 +65,30 @@ def for_vcpu(supported: Iterable[CpuidEntry], topology: Topology, index: int) ->
         if function <= identity.eax:
             adapted += _extended_topology(function, cpu, levels(topology))
     return adapted
+
+
+def with_features(table: list[CpuidEntry], features: Features) -> list[CpuidEntry]:
+    """``table`` without the features that shall not be there.
+
+    :raises AcceleratorUnavailable: one that is required is not there.
+    """
+    for name in features.required:
+        wanted = FEATURES[name]
+        if not any(getattr(entry, REGISTERS[wanted.register]) & wanted.mask for entry in _at(table, wanted)):
+            raise AcceleratorUnavailable(f"accel kvm: this host's CPU has no {name}")
+    for name in features.removed:
+        unwanted = FEATURES[name]
+        for entry in _at(table, unwanted):
+            register = REGISTERS[unwanted.register]
+            table[table.index(entry)] = replace(
+                entry, **{register: getattr(entry, register) & ~unwanted.mask}
+            )
+    return table
+
+
+def _at(table: list[CpuidEntry], feature: Feature) -> list[CpuidEntry]:
+    place = (feature.leaf, feature.subleaf)
+    return [entry for entry in table if (entry.function, entry.index) == place]
 
 
 def _bits(value: int, high: int, low: int, field: int) -> int:

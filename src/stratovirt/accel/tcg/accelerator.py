@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stratovirt.accel.features import FEATURES, UNCHANGED, Features
 from stratovirt.accel.protocol import BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, Bus, CpuStart, IrqLine
 from stratovirt.accel.tcg import library
 from stratovirt.accel.tcg.clock import Clock
 from stratovirt.accel.tcg.cpu import TcgThread, TcgVcpu
-from stratovirt.accel.tcg.cpuid import Leaf, leaves
+from stratovirt.accel.tcg.cpuid import Leaf, leaves, without
 from stratovirt.accel.tcg.exits import Exits
 from stratovirt.accel.tcg.irqchip import IrqChip
 from stratovirt.accel.tcg.library import ffi, lib
@@ -60,16 +61,25 @@ class TcgAccelerator:
     :param vcpus: 1 to :data:`MAX_VCPUS`.
     :param bus: the machine's side of port and MMIO accesses.
     :param topology: where the vCPUs sit; unless said, all are cores of one socket.
-    :raises AcceleratorUnavailable: too many vCPUs, or the engine's library cannot be used.
+    :param features: changes to what their CPUID says.
+    :raises AcceleratorUnavailable: too many vCPUs, a feature that it lacks, or no engine to be used.
     """
 
     name = "tcg"
     state_version = 1
 
-    def __init__(self, memory: GuestMemory, vcpus: int, bus: Bus, topology: Topology | None = None) -> None:
+    def __init__(
+        self,
+        memory: GuestMemory,
+        vcpus: int,
+        bus: Bus,
+        topology: Topology | None = None,
+        features: Features = UNCHANGED,
+    ) -> None:
         if vcpus > MAX_VCPUS:
             raise AcceleratorUnavailable(f"accel tcg: at most {MAX_VCPUS} vCPUs, not {vcpus}")
         topology = self._topology = topology or Topology(cores=vcpus)
+        self._removed = features.removed
         tsc_hz = self._host_hz = library.load()
         exits = Exits(bus)
         self._handle = ffi.new_handle(exits)
@@ -86,6 +96,11 @@ class TcgAccelerator:
         for index in range(vcpus):
             self._set_cpuid(index, leaves(topology, index, tsc_hz))
         self._power_on()
+        try:
+            self._require(features.required)
+        except AcceleratorUnavailable:
+            self.close()
+            raise
 
     def irq_line(self, gsi: int) -> IrqLine:
         """Input ``gsi`` of the IOAPIC, and of the PIC below 16."""
@@ -185,7 +200,16 @@ class TcgAccelerator:
         for gpa, size in _holes(memory):
             lib.tcg_add_hole(self._machine, gpa, size)
 
+    def _require(self, names: Sequence[str]) -> None:
+        registers = ffi.new("uint32_t[4]")
+        for name in names:
+            wanted = FEATURES[name]
+            lib.tcg_cpuid(self._machine, 0, wanted.leaf, wanted.subleaf, registers)
+            if not registers[wanted.register] & wanted.mask:
+                raise AcceleratorUnavailable(f"accel tcg: the software CPU has no {name}")
+
     def _set_cpuid(self, cpu: int, wanted: Sequence[Leaf]) -> None:
+        wanted = [*wanted, *map(without, self._removed)]
         changes = [(leaf.leaf, leaf.subleaf, leaf.keep, leaf.set) for leaf in wanted]
         lib.tcg_set_cpuid(self._machine, cpu, ffi.new("struct tcg_cpuid[]", changes), len(changes))
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from stratovirt.accel.features import FEATURES
 from stratovirt.accel.tcg.irqchip import LAPIC_TIMER_HZ
 from stratovirt.accel.topology import Topology
 
 ALL = 0xFFFF_FFFF
 ALL_SUBLEAVES = -1
+HAVE_SUBLEAVES = (0x7, 0xD)
 
 FREQUENCIES, DIES = 0x16, 0x1F
 """The highest leaf: the second where a socket has several dies, as on processors that have them."""
@@ -78,6 +80,17 @@ def leaves(topology: Topology, cpu: int, tsc_hz: int) -> list[Leaf]:
         *_frequencies(tsc_hz),
         Leaf(0x8000_0007, set=(0, 0, 0, INVARIANT_TSC)),
     ]
+
+
+def without(name: str) -> Leaf:
+    """The change that takes a feature away."""
+    feature = FEATURES[name]
+    eax, ebx, ecx, edx = (
+        ALL & ~feature.mask if register == feature.register else ALL for register in range(4)
+    )
+    # Leaf 1 answers whatever the subleaf, and so do the extended ones.
+    subleaf = feature.subleaf if feature.leaf in HAVE_SUBLEAVES else ALL_SUBLEAVES
+    return Leaf(feature.leaf, subleaf, keep=(eax, ebx, ecx, edx))
 
 
 def _caches(topology: Topology) -> list[Leaf]:

@@ -124,21 +124,32 @@ INTERPOSED void helper_wrmsr_x86_64(CPUX86State *env)
         unicorn.raise_exception_err(env, EXCEPTION_GP, 0);
 }
 
-INTERPOSED void helper_cpuid_x86_64(CPUX86State *env)
+/* What a vCPU's CPUID says: the engine's answer as changed. */
+static void cpuid(struct vcpu *v, CPUX86State *env, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-    static const int order[] = {R_EAX, R_EBX, R_ECX, R_EDX};
-    struct vcpu *v = running();
-    uint32_t leaf = *reg(env, R_EAX), subleaf = *reg(env, R_ECX), out[4];
-
-    if (!v) {
-        unicorn.helper_cpuid(env);
-        return;
-    }
     unicorn.cpu_x86_cpuid(env, leaf, subleaf, &out[0], &out[1], &out[2], &out[3]);
     for (struct tcg_cpuid *c = v->cpuid; c < v->cpuid + v->cpuid_count; c++)
         if (c->leaf == leaf && (c->subleaf < 0 || c->subleaf == subleaf))
             for (int i = 0; i < 4; i++)
                 out[i] = (out[i] & c->keep[i]) | c->set[i];
+}
+
+void tcg_cpuid(machine *m, int cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    cpuid(&m->vcpus[cpu], m->vcpus[cpu].env, leaf, subleaf, out);
+}
+
+INTERPOSED void helper_cpuid_x86_64(CPUX86State *env)
+{
+    static const int order[] = {R_EAX, R_EBX, R_ECX, R_EDX};
+    struct vcpu *v = running();
+    uint32_t out[4];
+
+    if (!v) {
+        unicorn.helper_cpuid(env);
+        return;
+    }
+    cpuid(v, env, *reg(env, R_EAX), *reg(env, R_ECX), out);
     for (int i = 0; i < 4; i++)
         *reg(env, order[i]) = out[i];
 }

@@ -50,6 +50,8 @@ void tcg_free(machine *);
 void tcg_add_ram(machine *, uint64_t gpa, uint64_t size, void *host);
 void tcg_add_hole(machine *, uint64_t gpa, uint64_t size);
 void tcg_set_cpuid(machine *, int cpu, const struct tcg_cpuid *, int count);
+/* What it says then: EAX, EBX, ECX, EDX. After the first tcg_power_on(). */
+void tcg_cpuid(machine *, int cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 /* One-byte accesses to these ports go to a struct native_device. 0, or -1 if there are too many. Before tcg_run(). */
 int tcg_add_native(machine *, uint32_t first, uint32_t count, uintptr_t device);
 /* Address of the struct native_irq of an input (0-23), which lives as long as the machine. */
