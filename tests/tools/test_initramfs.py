@@ -120,3 +120,9 @@ def test_a_host_without_any_busybox_is_told_so(tmp_path: Path, command: Command)
     command("apt-get", "")
     with pytest.raises(ConfigError, match=r"^no static busybox: .*\(busybox-static\)$"):
         find_busybox(tmp_path / "cache")
+
+
+def test_for_a_root_disk_only_what_mounts_it_is_loaded(kernel: Kernel, busybox: Path) -> None:
+    members = read_cpio(build(kernel, busybox))
+    order = [f"/{ROOT}/{name}.ko" for name in ("virtio", "virtio_mmio")]
+    assert members["etc/modules-root"].data.decode().split() == order

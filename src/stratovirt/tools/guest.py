@@ -1,4 +1,4 @@
-"""``stratovirt-guest``: get a kernel, build an initramfs; prints the path of what it made.
+"""``stratovirt-guest``: get a kernel, build an initramfs or a root disk; prints the path of what it made.
 
 The law: stdout is the path and nothing else, so a shell can say ``-kernel $(stratovirt-guest kernel)``;
 progress and the one line of an error go to stderr, and the exit status is 0, 1 or, for usage, 2.
@@ -7,12 +7,13 @@ progress and the one line of an error go to stderr, and the exit status is 0, 1 
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stratovirt.errors import ConfigError
-from stratovirt.tools import initramfs
+from stratovirt.tools import disk, initramfs
 from stratovirt.tools.kernelbuild import build_kernel
 from stratovirt.tools.kernels import FLAVOURS, Kernel, any_kernel, debian_kernel
 
@@ -66,6 +67,20 @@ def _initramfs(arguments: argparse.Namespace) -> Path:
     return publish(image, arguments.output or directory / f"initramfs-{kernel.image.name}.cpio")
 
 
+def _disk(arguments: argparse.Namespace) -> Path:
+    directory: Path = arguments.dir
+    kernel = Kernel.at(arguments.kernel) if arguments.kernel else _chosen_kernel(None, directory)
+    return disk.build(
+        directory,
+        kernel,
+        arguments.output or directory / f"disk-{kernel.image.name}.ext4",
+        size=arguments.size,
+        packages=arguments.package,
+        modules=arguments.module,
+        add=arguments.add,
+    )
+
+
 def _chosen_kernel(flavour: str | None, cache: Path) -> Kernel:
     """By --flavour, which is more explicit than the environment; by KERNEL; or the one we find."""
     if flavour is not None:
@@ -85,6 +100,13 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,9})([MG])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 256M or 2G")
+    return int(found[1]) << {"M": 20, "G": 30}[found[2]]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,13 +129,29 @@ def _parser() -> argparse.ArgumentParser:
     kernel.add_argument("--jobs", type=_positive, help=f"compile so many files at once (with {BUILT})")
     kernel.set_defaults(run=_kernel)
 
-    image = commands.add_parser("initramfs", parents=[common], help="build an initramfs; print its path")
-    image.add_argument(
-        "--kernel", type=Path, help="take modules of this kernel (default: as `kernel` finds it)"
+    image = commands.add_parser(
+        "initramfs", parents=[common, _contents()], help="build an initramfs; print its path"
     )
     image.add_argument("--init", type=Path, help="program to run as process 1, instead of ending in a shell")
-    image.add_argument("--module", action="append", default=[], help="load this kernel module as well")
-    image.add_argument(
+    image.set_defaults(run=_initramfs)
+
+    root = commands.add_parser(
+        "disk", parents=[common, _contents()], help="build a root disk; print its path"
+    )
+    root.add_argument("--size", type=_size, default=disk.SIZE, help="of the image, which is sparse: 256M, 2G")
+    root.add_argument("--package", action="append", default=[], help="put this Debian package on it as well")
+    root.set_defaults(run=_disk)
+    return parser
+
+
+def _contents() -> argparse.ArgumentParser:
+    """What an initramfs and a root disk have in common."""
+    contents = argparse.ArgumentParser(add_help=False)
+    contents.add_argument(
+        "--kernel", type=Path, help="take modules of this kernel (default: as `kernel` finds it)"
+    )
+    contents.add_argument("--module", action="append", default=[], help="load this kernel module as well")
+    contents.add_argument(
         "--add",
         type=_added,
         action="append",
@@ -121,9 +159,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST=GUEST",
         help="add a file or directory",
     )
-    image.add_argument("-o", "--output", type=Path, help="write to this file instead of one in --dir")
-    image.set_defaults(run=_initramfs)
-    return parser
+    contents.add_argument("-o", "--output", type=Path, help="write to this file instead of one in --dir")
+    return contents
 
 
 if __name__ == "__main__":

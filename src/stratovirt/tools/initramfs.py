@@ -34,6 +34,8 @@ BOOT_MODULES = (
     "vmw_vsock_virtio_transport",
     "virtiofs",
 )
+# Loaded instead when a disk is to take over (root=): what it takes to mount one.
+ROOT_MODULES = ("virtio_mmio", "virtio_blk", "ext4", "crc32c_generic")
 DIRECTORIES = ("/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp", "/var/log")
 # Other names of directories, which programs and the kernel's helpers look for.
 ALIASES = {"/sbin": "bin", "/usr/bin": "../bin", "/usr/sbin": "../bin", "/var/run": "../run"}
@@ -114,15 +116,27 @@ def _applets(busybox: Path) -> list[str]:
 def _add_modules(archive: Archive, kernel: Kernel, extra: Iterable[str]) -> None:
     if kernel.modules is None:
         log.info("%s: no modules found for it, so the initramfs has none", kernel.image)
-        archive.file("/etc/modules", b"")
+        for listing in ("/etc/modules", "/etc/modules-root"):
+            archive.file(listing, b"")
         return
     tree = ModuleTree(kernel.modules)
-    order = tree.load_order([*(name for name in BOOT_MODULES if name in tree), *extra])
+    order = boot_order(tree, extra)
+    root_order = tree.load_order(name for name in ROOT_MODULES if name in tree)
     root = f"/lib/modules/{kernel.modules.name}"
-    for name in order:
+    present = list(dict.fromkeys((*order, *root_order)))
+    for name in present:
         archive.file(f"{root}/{tree.path(name)}", tree.read(name))
-    archive.file(f"{root}/modules.dep", tree.dependency_file(order).encode())
-    archive.file("/etc/modules", "".join(f"{root}/{tree.path(name)}\n" for name in order).encode())
+    archive.file(f"{root}/modules.dep", tree.dependency_file(present).encode())
+    for listing, names in (("/etc/modules", order), ("/etc/modules-root", root_order)):
+        archive.file(listing, "".join(f"{root}/{tree.path(name)}\n" for name in names).encode())
+
+
+def boot_order(tree: ModuleTree, extra: Iterable[str]) -> list[str]:
+    """BOOT_MODULES as far as the kernel has them, ``extra``, and what they need, in the order to load them.
+
+    :raise ConfigError: one of ``extra`` is missing.
+    """
+    return tree.load_order([*(name for name in BOOT_MODULES if name in tree), *extra])
 
 
 def _add_host_files(archive: Archive, path: str, source: Path) -> None:
