@@ -206,7 +206,7 @@ def test_a_saved_balloon_goes_on_where_it_was() -> None:
         other = VirtioBalloon(MEMORY, statistics_seconds=3600)
         with driving(other) as there:
             there.memory.write(0, rig.memory.read(0, DATA))
-            there.transport.load(transport)
+            there.transport.load(there.transport.state_version, transport)
             other.load(other.state_version, saved)
             assert other.actual == MEMORY - 128 * PAGE
             assert there.config(NUM_PAGES, 4) == 256

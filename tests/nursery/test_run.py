@@ -80,7 +80,7 @@ async def running(
     launch = Launch(
         take_board=lambda: build(request),
         console=console,
-        console_shared=shared,
+        terminal=console if shared else None,
         monitors=[Monitor(socket, Throttle.DELAY)],
         wait_for=[],
         ready=lambda: None,

@@ -86,7 +86,7 @@ class BytePort:
         try:
             async with trio.open_nursery() as nursery:
                 for pump in (self._pump_output, self._pump_input):
-                    nursery.start_soon(_until_broken, pump, stream, nursery.cancel_scope)
+                    nursery.start_soon(until_broken, pump, stream, nursery.cancel_scope)
         finally:
             self._detach()
 
@@ -144,7 +144,7 @@ class BytePort:
         return room
 
 
-async def _until_broken(
+async def until_broken(
     pump: Callable[[trio.abc.Stream], Awaitable[None]], stream: trio.abc.Stream, scope: trio.CancelScope
 ) -> None:
     """Run one direction; its end, or the stream's, is the end of both."""

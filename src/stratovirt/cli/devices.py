@@ -35,6 +35,9 @@ MAX_FD = 1 << 20
 MIN_GUEST_CID = 3
 MAX_GUEST_CID = 0xFFFF_FFFE
 
+# Of a virtio-serial device; StratoVirt's and QEMU's.
+MAX_PORTS = 31
+
 # QEMU's VIRTQUEUE_MAX_SIZE; virtio itself allows 32768.
 MAX_QUEUE_SIZE = 1024
 
@@ -169,7 +172,7 @@ _VIRTIO: dict[str, tuple[Key, ...]] = {
         _property("mq", SWITCH),
         *_QUEUES,
     ),
-    "virtio-serial": (),
+    "virtio-serial": (_property("max_ports", number(1, MAX_PORTS)),),
     "virtio-balloon": (
         _property("deflate-on-oom", SWITCH),
         _property("free-page-reporting", SWITCH),

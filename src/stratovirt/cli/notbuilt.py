@@ -45,8 +45,6 @@ NOT_BUILT = (
     NotBuilt("drive", "format=qcow2", lambda c: ["format=qcow2" for d in c.drives if d.format == "qcow2"]),
     _netdev(UserNetdev, "user"),
     _netdev(VhostUserNetdev, "vhost-user"),
-    _driver("virtio-serial-device"),
-    _driver("virtconsole"),
     _driver("vhost-vsock-device"),
     _driver("vhost-user-fs-device"),
     _driver("virtio-blk-pci"),

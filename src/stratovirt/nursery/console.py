@@ -9,7 +9,6 @@ from typing import Protocol
 import trio
 
 from stratovirt.chardev.mux import Multiplexer
-from stratovirt.chardev.port import BytePort
 from stratovirt.chardev.protocol import Chardev, Handler
 
 
@@ -19,14 +18,22 @@ class Carrier(Protocol):
     async def serve(self, handler: Handler, *, clients: int | None = None) -> None: ...
 
 
+class Port(Protocol):
+    """The host's end of a line (:class:`BytePort`, :class:`StreamPort`)."""
+
+    async def attach(self, stream: trio.abc.Stream) -> None: ...
+
+    async def drain(self, deadline: float) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Console:
-    """The machine's first serial line.
+    """A line of the guest's: the first serial one, or a virtconsole.
 
     :param carrier: where its bytes come from and go to; None keeps the last of them for nobody.
     """
 
-    port: BytePort
+    port: Port
     carrier: Carrier | None
 
     async def serve(self) -> None:

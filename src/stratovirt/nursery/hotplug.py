@@ -27,6 +27,7 @@ from stratovirt.machine.inventory import (
     Netdev,
     PluggedDevice,
 )
+from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.diskinfo import disk_info
 from stratovirt.nursery.iothreads import IoThread
@@ -94,7 +95,11 @@ class Fittings(Protocol):
     :ivar reserved: ids of the machine's other devices.
     :ivar balloon: None: the machine has none.
     :ivar iothreads: by id.
+    :ivar consoles: those of its virtio-serial device.
     """
+
+    @property
+    def consoles(self) -> Consoles: ...
 
     @property
     def balloon(self) -> VirtioBalloon | None: ...

@@ -47,13 +47,13 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
             chardev.open()
         claimed.enter_context(pidfile(options.pidfile))
         console = chardevs[options.serial.chardev] if options.serial and options.serial.chardev else None
-        plugboard = Plugboard(options, claimed)
+        plugboard = Plugboard(options, claimed, chardevs)
         preparation.build(plugboard.devices, claim_ram(options, claimed))
         return run.main(
             run.Launch(
                 take_board=preparation.take_board,
                 console=console,
-                console_shared=_is_shared(options, console),
+                terminal=_terminal(options, chardevs),
                 monitors=monitors,
                 wait_for=_awaited(options, sockets, chardevs),
                 ready=ready,
@@ -61,15 +61,24 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
                 reboot=not options.no_reboot,
                 shutdown=not options.no_shutdown,
                 info=machine_info(
-                    options, preparation.accelerator.name, everything, _used(console, monitors)
+                    options, preparation.accelerator.name, everything, _used(options, chardevs, monitors)
                 ),
                 fittings=plugboard,
             )
         )
 
 
-def _used(console: Chardev | None, monitors: list[Monitor | ReadlineMonitor]) -> list[Chardev]:
-    return [*([console] if console else []), *(monitor.chardev for monitor in monitors)]
+def _used(
+    options: Config, chardevs: dict[str, Chardev], monitors: list[Monitor | ReadlineMonitor]
+) -> list[Chardev]:
+    return [*_carriers(options, chardevs), *(monitor.chardev for monitor in monitors)]
+
+
+def _carriers(options: Config, chardevs: dict[str, Chardev]) -> list[Chardev]:
+    """The character devices of the guest's consoles."""
+    serial = options.serial.chardev if options.serial else None
+    ids = [serial, *(device.get("chardev") for device in options.devices)]
+    return [chardevs[str(id)] for id in ids if id]
 
 
 def _qmp_monitor(number: int, spec: config.QmpMonitor) -> Monitor:
@@ -80,10 +89,13 @@ def _monitor(chardev: Chardev, spec: config.Mon) -> Monitor | ReadlineMonitor:
     return ReadlineMonitor(chardev) if spec.mode == "readline" else Monitor(chardev, Throttle.DELAY)
 
 
-def _is_shared(options: Config, console: Chardev | None) -> bool:
-    """Do Ctrl-a's keys work? If asked for, or for a person: other input may carry any byte."""
+def _terminal(options: Config, chardevs: dict[str, Chardev]) -> Chardev | None:
+    """The console where Ctrl-a's keys work: if asked for, or for a person; other input may carry any byte."""
     asked = options.serial is not None and options.serial.monitor
-    return asked or (isinstance(console, Stdio) and console.is_terminal)
+    for console in _carriers(options, chardevs):
+        if isinstance(console, Stdio) and (asked or console.is_terminal):
+            return console
+    return None
 
 
 def _awaited(options: Config, monitors: list[Monitor], chardevs: dict[str, Chardev]) -> list[trio.Event]:

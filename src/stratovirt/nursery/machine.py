@@ -50,7 +50,7 @@ class MachineTree:
         """One per vCPU thread."""
         return self._runners
 
-    async def run(self, tasks: list[Task], wait_for: Sequence[trio.Event], turn: AsyncExitStack) -> None:
+    async def run(self, tasks: Sequence[Task], wait_for: Sequence[trio.Event], turn: AsyncExitStack) -> None:
         """Run vCPUs, guest requests and ``tasks`` (consoles, backends) until cancelled or one fails.
 
         :param wait_for: first connections that the guest's start waits for (``wait=on``).

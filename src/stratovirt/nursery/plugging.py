@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from stratovirt.boot.platform import VIRTIO_GSIS
+from stratovirt.chardev.protocol import Chardev
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.balloon import VirtioBalloon
+from stratovirt.devices.virtio.console import VirtioConsole
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.rng import DEFAULT_PERIOD, NO_LIMIT, VirtioRng
 from stratovirt.errors import OptionError
 from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
 from stratovirt.nursery import disks, netcards
+from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.hotplug import Backend, Slot
 from stratovirt.nursery.iothreads import IoThread
 
+SPARE_PORTS = 4
+"""Consoles that there is room for, at least: also for those that are hot-plugged."""
 URANDOM = "/dev/urandom"
 
 Maker = Callable[[config.Device, "Plugboard"], VirtioDevice]
@@ -62,9 +67,22 @@ def _make_balloon(spec: config.Device, board: Plugboard) -> VirtioDevice:
     return board.balloon
 
 
+def _make_serial(spec: config.Device, board: Plugboard) -> VirtioDevice:
+    if board.consoles.device is not None:
+        raise OptionError(f"-device {spec.driver}", "the machine has one already, for all consoles")
+    given = len(_consoles(board.options))
+    max_ports = int(spec.get("max_ports") or max(given, SPARE_PORTS))
+    if given > max_ports:
+        raise OptionError(f"-device {spec.driver},max_ports={max_ports}", f"there are {given} virtconsoles")
+    device = VirtioConsole(max_ports)
+    board.consoles = Consoles(device)
+    return device
+
+
 MAKERS: dict[str, Maker] = {
     "virtio-rng-device": _make_rng,
     "virtio-balloon-device": _make_balloon,
+    "virtio-serial-device": _make_serial,
 }
 """By driver, the devices that take a slot behind the replaceable ones, in the command line's order."""
 
@@ -78,7 +96,7 @@ class Plugboard:
     :raises OptionError: a resource cannot be had.
     """
 
-    def __init__(self, options: Config, claimed: ExitStack) -> None:
+    def __init__(self, options: Config, claimed: ExitStack, chardevs: Mapping[str, Chardev]) -> None:
         self.options = options
         self.claimed = claimed
         self.devices: list[VirtioDevice] = []
@@ -87,6 +105,7 @@ class Plugboard:
         self.nodes: dict[str, BlockNode] = {}
         self.balloon: VirtioBalloon | None = None
         self.iothreads: dict[str, IoThread] = {}
+        self.consoles = Consoles()
         self.reserved = frozenset(spec.id for spec in _fixed(options))
         claimed.callback(self._close_backends)
         for thing in options.objects:
@@ -102,11 +121,13 @@ class Plugboard:
             self._add_net_slots()
         for spec in _fixed(options):
             self.devices.append(MAKERS[spec.driver](spec, self))
+        for spec in _consoles(options):
+            self._add_console(spec, chardevs)
 
     @classmethod
     def without_guest(cls) -> Plugboard:
         """That of ``-machine none``."""
-        return cls(Config(machine=config.Machine("none")), ExitStack())
+        return cls(Config(machine=config.Machine("none")), ExitStack(), {})
 
     def open_disk(self, node: BlockNode) -> Backend:
         """See :class:`Fittings`."""
@@ -131,6 +152,11 @@ class Plugboard:
             self.devices.append(device)
             self.slots.append(slot)
 
+    def _add_console(self, spec: config.Device, chardevs: Mapping[str, Chardev]) -> None:
+        if self.consoles.device is None:
+            raise OptionError(f"-device {spec.driver}", "needs a -device virtio-serial-device")
+        self.consoles.add(spec.id, chardevs[str(spec.get("chardev"))])
+
     def _close_backends(self) -> None:
         for backends in self.backends.values():
             for backend in backends.values():
@@ -153,6 +179,10 @@ def slot_count(options: Config) -> int:
             f"no slot is left: the machine has {most} for devices that are neither disks nor network cards",
         )
     return replaceable + len(fixed)
+
+
+def _consoles(options: Config) -> list[config.Device]:
+    return [device for device in options.devices if device.driver == "virtconsole"]
 
 
 def _fixed(options: Config) -> list[config.Device]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -21,9 +21,10 @@ from stratovirt.chardev.protocol import Chardev
 from stratovirt.errors import ConfigError
 from stratovirt.machine.info import MachineInfo
 from stratovirt.machine.microvm import Microvm
-from stratovirt.nursery.console import Console, SharedConsole
+from stratovirt.nursery.console import Carrier, Console, SharedConsole
+from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.hotplug import Fittings
-from stratovirt.nursery.machine import MachineTree
+from stratovirt.nursery.machine import MachineTree, Task
 from stratovirt.nursery.monitors import Monitor, Monitors, ReadlineMonitor
 from stratovirt.nursery.signals import end_on_signals
 from stratovirt.nursery.supervisor import NO_GUEST, Supervisor
@@ -41,12 +42,30 @@ LAST_FLUSH_SECONDS = 0.2
 SWITCH_INTERVAL_SECONDS = 200e-6
 
 
+class Output(Protocol):
+    """What is written to a console."""
+
+    async def drain(self, deadline: float) -> object:
+        """Wait until it is written, or nobody reads it, or ``deadline``."""
+
+
+class Lines(NamedTuple):
+    """The guest's consoles.
+
+    :ivar serial: the first serial port's.
+    :ivar tasks: carry all of them.
+    """
+
+    serial: BytePort
+    tasks: Sequence[Task]
+
+
 @dataclass(frozen=True)
 class Launch:
     """All that a run needs, checked and claimed beforehand.
 
     :param take_board: waits for the board, to be closed by us; None for ``-machine none``, which has none.
-    :param console_shared: is ``console`` shared with the human monitor, by Ctrl-a c?
+    :param terminal: the one that a console shares with the human monitor, by Ctrl-a c.
     :param wait_for: first connections that the machine's start waits for (``wait=on``).
     :param ready: called when monitors answer and the machine is built.
     :param info: what managers may ask about the machine.
@@ -61,7 +80,7 @@ class Launch:
     freeze: bool
     reboot: bool
     shutdown: bool
-    console_shared: bool = False
+    terminal: Chardev | None = None
     info: MachineInfo = NO_GUEST
     fittings: Fittings | None = None
 
@@ -77,44 +96,45 @@ async def run(launch: Launch) -> int:
         shutdown=launch.shutdown,
     )
     port = BytePort()
-    shared = _shared_console(launch, supervisor)
-    console = Console(port, shared or launch.console)
+    consoles = Consoles() if launch.fittings is None else launch.fittings.consoles
+    serial: Carrier | None = launch.console
+    shared = None
+    if launch.terminal is not None:
+        shared = SharedConsole(launch.terminal, supervisor.quit)
+        consoles.share(launch.terminal, shared)
+        serial = shared if serial is launch.terminal else serial
+    lines = Lines(port, (Console(port, serial).serve, consoles.run))
     try:
         async with trio.open_nursery() as root:
             await root.start(end_on_signals, supervisor)
             built = trio.Event()
-            root.start_soon(_run_machine, launch, built, supervisor, console)
+            root.start_soon(_run_machine, launch, built, supervisor, lines)
             monitors = Monitors(launch.monitors, shared, supervisor)
             root.start_soon(monitors.serve)
             await built.wait()
             if not supervisor.is_ending:
                 launch.ready()
             ending = await supervisor.until_ended()
-            await _flush(supervisor, monitors.server, port)
+            await _flush(supervisor, monitors.server, (port, consoles))
             root.cancel_scope.cancel()
     finally:
         port.close()
     return ending.exit_code
 
 
-def _shared_console(launch: Launch, supervisor: Supervisor) -> SharedConsole | None:
-    if launch.console is None or not launch.console_shared:
-        return None
-    return SharedConsole(launch.console, supervisor.quit)
-
-
-async def _flush(supervisor: Supervisor, server: QmpServer, port: BytePort) -> None:
+async def _flush(supervisor: Supervisor, server: QmpServer, outputs: Sequence[Output]) -> None:
     """First phase of the shutdown: the reply to quit, then SHUTDOWN in a send of its own."""
     deadline = trio.current_time() + FLUSH_SECONDS
     with trio.move_on_at(deadline):
         await server.flushed()
     await supervisor.halt()
-    await port.drain(deadline)
+    for output in outputs:
+        await output.drain(deadline)
     supervisor.publish_shutdown()
     await server.close(max(deadline - trio.current_time(), LAST_FLUSH_SECONDS))
 
 
-async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor, console: Console) -> None:
+async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor, lines: Lines) -> None:
     """Run the board; whatever goes wrong with it ends here.
 
     :param built: set when the board is there, or never will be.
@@ -125,7 +145,7 @@ async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor
             board = await trio.to_thread.run_sync(launch.take_board)
             built.set()
             if board is not None:
-                await _run_board(board, launch, supervisor, console, turn)
+                await _run_board(board, launch, supervisor, lines, turn)
             else:
                 supervisor.attach(None)
     except* Exception as failed:
@@ -138,17 +158,17 @@ async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor
 
 
 async def _run_board(
-    board: Microvm, launch: Launch, supervisor: Supervisor, console: Console, turn: AsyncExitStack
+    board: Microvm, launch: Launch, supervisor: Supervisor, lines: Lines, turn: AsyncExitStack
 ) -> None:
     try:
-        board.add_console(console.port)
+        board.add_console(lines.serial)
         fittings = launch.fittings
         threads = fittings.iothreads.values() if fittings else ()
         served_by = (
             {slot.index: slot.iothread for slot in fittings.slots if slot.iothread} if fittings else {}
         )
         tree = MachineTree(board, supervisor, served_by)
-        await tree.run([console.serve, *(thread.run for thread in threads)], launch.wait_for, turn)
+        await tree.run([*lines.tasks, *(thread.run for thread in threads)], launch.wait_for, turn)
     finally:
         await turn.aclose()
         with trio.CancelScope(shield=True):

@@ -1,0 +1,75 @@
+"""The guest's virtconsoles: each a port of its virtio-serial device, carried by a character device.
+
+The law: a console's task has ended before its character device is anybody else's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from stratovirt.chardev.streamport import StreamPort
+from stratovirt.devices.virtio.console import VirtioConsole
+from stratovirt.nursery.console import Carrier, Console
+
+
+@dataclass
+class Virtconsole:
+    """A console that is plugged in.
+
+    :ivar number: of its port: hvc0 for the first, as a rule.
+    """
+
+    id: str
+    number: int
+    console: Console
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    gone: trio.Event = field(default_factory=trio.Event)
+
+
+class Consoles:
+    """Those of one machine.
+
+    :param device: None: the machine has no virtio-serial device.
+    """
+
+    def __init__(self, device: VirtioConsole | None = None) -> None:
+        self.device = device
+        self._plugged: dict[str, Virtconsole] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def add(self, id: str, carrier: Carrier) -> bool:
+        """A new console; False if the device has no port left for it."""
+        assert self.device is not None
+        port = StreamPort()
+        number = self.device.plug(port)
+        if number is None:
+            return False
+        console = self._plugged[id] = Virtconsole(id, number, Console(port, carrier))
+        if self._nursery is not None:
+            self._nursery.start_soon(self._serve, console)
+        return True
+
+    def share(self, chardev: Carrier, shared: Carrier) -> None:
+        """Whoever is carried by ``chardev`` is carried by ``shared`` instead; before :meth:`run`."""
+        for one in self._plugged.values():
+            if one.console.carrier is chardev:
+                one.console = Console(one.console.port, shared)
+
+    async def run(self) -> None:
+        """Carry all of them until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            for console in self._plugged.values():
+                self._nursery.start_soon(self._serve, console)
+            await trio.sleep_forever()
+
+    async def drain(self, deadline: float) -> None:
+        """Wait until their output is written; see :meth:`BytePort.drain`."""
+        for console in self._plugged.values():
+            await console.console.port.drain(deadline)
+
+    async def _serve(self, console: Virtconsole) -> None:
+        with console.scope:
+            await console.console.serve()
+        console.gone.set()

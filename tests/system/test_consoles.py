@@ -1,0 +1,105 @@
+"""hvc0 of a real Linux guest: a login, megabytes without loss, and readers that are late or stuck."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from stratovirt.errors import ConfigError
+from stratovirt.testing import GuestConsole, Vm, VmOptions, launched, open_socket
+from stratovirt.testing.options import default_initrd, default_kernel
+
+MIB = 1 << 20
+WITHIN = 60  # seconds
+LOGIN = (
+    "echo root::0:0::/root:/bin/sh >/etc/passwd;"
+    " (setsid getty -L 0 hvc0 vt100; echo out >/tmp/out) >/dev/null 2>&1 &"
+)
+RECEIVE = f"(stty raw -echo; echo ready; head -c {MIB} | sha256sum >/tmp/sum) </dev/hvc0 >/dev/hvc0 2>&1 &"
+SENT = 3 * MIB  # more than port and socket hold
+SEND = "(stty raw; for i in $(seq 24); do cat /tmp/data; done; echo sent >/tmp/sent) <>/dev/hvc0 >&0 2>&1 &"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _guest() -> None:
+    try:
+        default_initrd(default_kernel().image)
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+async def read_exactly(stream: trio.abc.ReceiveStream, length: int) -> bytes:
+    data = bytearray()
+    with trio.fail_after(WITHIN):
+        while len(data) < length:
+            more = await stream.receive_some(length - len(data))
+            assert more
+            data += more
+    return bytes(data)
+
+
+async def until_there(vm: Vm, path: str) -> str:
+    """The content of a file in the guest, once it has any."""
+    return (await vm.run(f"while ! [ -s {path} ]; do usleep 50000; done; cat {path}", seconds=WITHIN)).check()
+
+
+async def test_a_console_on_a_socket(tmp_path: Path) -> None:
+    """One boot for all of it."""
+    socket = tmp_path / "hvc0.sock"
+    options = (
+        *("-chardev", f"socket,id=hvc,path={socket},server,nowait"),
+        *("-chardev", f"file,id=log,path={tmp_path}/log"),
+        *("-device", "virtio-serial-device,id=serial0", "-device", "virtconsole,chardev=hvc,id=console0"),
+        *("-device", "virtconsole,chardev=log,id=console1"),
+    )  # fmt: skip
+    async with launched(VmOptions(accel="tcg", options=options)) as vm:
+        await vm.booted()
+        (await vm.run("echo early >/dev/hvc0; echo to the file >/dev/hvc1")).check()
+        await a_late_reader_sees_what_was_printed_before(socket)
+        await a_person_logs_in(vm, socket)
+        await a_megabyte_arrives_whole(vm, socket)
+        await output_waits_for_a_stuck_reader_and_qmp_does_not(vm, socket)
+        assert (tmp_path / "log").read_bytes() == b"to the file\r\n"
+
+
+async def a_late_reader_sees_what_was_printed_before(socket: Path) -> None:
+    async with await open_socket(socket) as stream:
+        assert await read_exactly(stream, 7) == b"early\r\n"
+
+
+async def a_person_logs_in(vm: Vm, socket: Path) -> None:
+    (await vm.run(LOGIN)).check()
+    async with await open_socket(socket) as stream:
+        person = GuestConsole(stream)
+        await person.expect(b"login: ")
+        await person.type("root")
+        await person.expect(b"# ")
+        await person.type("tty; echo $((6 * 7))")
+        await person.expect(b"/dev/hvc0")
+        await person.expect(b"42")
+        await person.type("exit")
+        assert await until_there(vm, "/tmp/out") == "out\n"
+
+
+async def a_megabyte_arrives_whole(vm: Vm, socket: Path) -> None:
+    data = os.urandom(MIB)
+    async with await open_socket(socket) as stream:
+        (await vm.run(RECEIVE)).check()
+        await GuestConsole(stream).expect(b"ready")
+        await stream.send_all(data)
+        assert (await until_there(vm, "/tmp/sum")).split()[0] == hashlib.sha256(data).hexdigest()
+
+
+async def output_waits_for_a_stuck_reader_and_qmp_does_not(vm: Vm, socket: Path) -> None:
+    await vm.push("/tmp/data", data := os.urandom(SENT // 24))
+    async with await open_socket(socket) as stuck, vm.qmp() as qmp:
+        await vm.console.type(SEND)
+        begin = await read_exactly(stuck, 1000)
+        for _ in range(100):
+            assert (await qmp.execute("query-status"))["running"]
+        assert begin + await read_exactly(stuck, SENT - len(begin)) == data * 24
+    assert await until_there(vm, "/tmp/sent") == "sent\n"
