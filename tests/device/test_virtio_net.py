@@ -387,7 +387,7 @@ def test_a_saved_card_goes_on_with_the_chains_in_hand() -> None:
 
         again = VirtioNet(MAC, backend=cable)
         restored = mmio.VirtioMmio(again, "again", rig.memory, rig.irq)
-        restored.load(transport)
+        restored.load(restored.state_version, transport)
         again.load(VirtioNet.state_version, state)
         restored.attach(rig.reactor)
         cable.far.send(HEADER + b"after the restore")
