@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.soak import checks, nested
+from tests.soak import checks, nested, sanitized
 
 Check = Callable[[int, Path], Awaitable[None]]
 """Runs round ``number`` in an empty directory; raises if it fails."""
@@ -15,6 +15,7 @@ Check = Callable[[int, Path], Awaitable[None]]
 STOP_CONT_PAIRS = 1000
 REBOOTS = 50
 NESTED_ROUNDS = 3
+SANITIZED_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -39,5 +40,6 @@ def campaigns() -> Iterator[Campaign]:
     for cpus in (1, 2):
         name = f"{STOP_CONT_PAIRS} stop/cont pairs -smp {cpus}"
         yield Campaign(name, 1, partial(checks.stop_cont, checks.TCG, STOP_CONT_PAIRS, cpus))
+    yield Campaign("address sanitizer", SANITIZED_ROUNDS, sanitized.passes)
     for name in nested.CHECKS:
         yield Campaign(f"nested kvm: {name}", NESTED_ROUNDS, partial(nested.passes, name))
