@@ -327,6 +327,18 @@ def refusal(text: str) -> str:
         ),
         ("-object iothread", "-object iothread: id=ID is missing"),
         ("-object rng-random", "-object rng-random: id=ID is missing"),
+        (
+            "-machine memory-backend=n -object memory-backend-ram,id=m,size=1G",
+            "-machine memory-backend=n: no -object memory-backend-* has this id; use m",
+        ),
+        (
+            "-machine memory-backend=m -object memory-backend-ram,id=m,size=1G",
+            "-machine memory-backend=m: it has 1073741824 bytes, -m has 268435456",
+        ),
+        (
+            "-machine memory-backend=m -mem-path ram -object memory-backend-ram,id=m,size=256M",
+            "-machine memory-backend=m: leave out -mem-path; the object says what RAM stands on",
+        ),
         ("-object iothread,id=a -object iothread,id=a", "-object id=a: another -object has this id"),
         (
             "-serial chardev",

@@ -53,6 +53,11 @@ def test_nothing_but_a_kernel_gives_the_defaults() -> None:
         ("-machine microvm,dump-guest-core=off", "machine", Machine(dump_guest_core=False)),
         ("-machine microvm,mem-share=on", "machine", Machine(mem_share=True)),
         ("-machine microvm,mem-share", "machine", Machine(mem_share=True)),
+        (
+            "-machine memory-backend=m -object memory-backend-ram,id=m,size=256M",
+            "machine",
+            Machine(memory_backend="m"),
+        ),
         ("-machine microvm,acpi=off,usb=off", "machine", Machine(acpi="off")),
         ("-accel kvm", "machine", Machine(accel="kvm")),
         ("-accel tcg", "machine", Machine(accel="tcg")),

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from stratovirt.cli import Config
-from stratovirt.cli.config import Machine
+from stratovirt.cli.config import Machine, Object, Property
 from stratovirt.errors import OptionError
 from stratovirt.memory import GuestMemory
+from stratovirt.memory.files import SharedRegion
 from stratovirt.nursery.ram import claim_ram
 
 MIB = 1 << 20
@@ -22,6 +23,11 @@ SIZE = 4 * MIB
 def options(*, path: Path | None = None, share: bool = False, prealloc: bool = False) -> Config:
     machine = Machine("microvm", mem_share=share)
     return Config(machine=machine, memory=SIZE, mem_path=str(path) if path else None, mem_prealloc=prealloc)
+
+
+def backend(type: str, *properties: Property) -> Config:
+    thing = Object(type, "ram0", (("size", SIZE), *properties))
+    return Config(machine=Machine("microvm", memory_backend="ram0"), memory=SIZE, objects=(thing,))
 
 
 @contextmanager
@@ -51,6 +57,41 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
     words = request.param.split()
     path = {"file": tmp_path / "ram", "directory": tmp_path}.get(words[-1])
     return options(path=path, share="shared" in words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties", "shared"),
+    [
+        ("ram", {}, False),
+        ("ram", {"share": True}, True),
+        ("file", {}, False),
+        ("file", {"share": True}, True),
+        ("memfd", {}, True),
+        ("memfd", {"share": False}, False),
+    ],
+)
+def test_a_memory_backend_is_what_the_options_make_and_qemus_default(
+    tmp_path: Path, kind: str, properties: dict[str, bool], shared: bool
+) -> None:
+    given: dict[str, str | bool] = {**properties, "prealloc": True}
+    if kind == "file":
+        given["mem-path"] = str(tmp_path / "ram")
+    with ram(backend(f"memory-backend-{kind}", *given.items())) as memory:
+        assert isinstance(memory.regions[0], SharedRegion) == shared
+        assert resident(memory) == SIZE
+        memory.write(0, b"guest")
+    assert kind != "file" or (tmp_path / "ram").read_bytes()[:5] == (b"guest" if shared else bytes(5))
+
+
+def test_a_memory_backend_that_the_host_cannot_give_is_refused_by_its_id(tmp_path: Path) -> None:
+    nowhere = tmp_path / "none" / "ram"
+    for asked, why in (
+        (backend("memory-backend-file", ("mem-path", str(nowhere))), "No such file or directory"),
+        (backend("memory-backend-ram", ("policy", "bind"), ("host-nodes", "0")), "memory is not bound"),
+    ):
+        with ExitStack() as claimed, pytest.raises(OptionError) as refused:
+            claim_ram(asked, claimed)
+        assert str(refused.value).startswith(f"-object {asked.objects[0].type},id=ram0: {why}")
 
 
 def test_ram_is_zero_holds_what_is_written_and_reads_zero_once_discarded(made: Config) -> None:

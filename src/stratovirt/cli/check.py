@@ -19,6 +19,7 @@ def check(config: Config) -> None:
     _check_references(config)
     _check_sharing(config)
     _check_backends(config)
+    _check_memory(config)
     _check_addresses(config)
     _check_kernel(config)
 
@@ -102,6 +103,21 @@ def _check_backends(config: Config) -> None:
             raise OptionError(
                 f"-device {device.driver},drive={drive}", f"device {users[drive]} uses it already"
             )
+
+
+def _check_memory(config: Config) -> None:
+    """RAM stands on one thing, which is as large."""
+    if config.machine.memory_backend is None:
+        return
+    who = f"-machine memory-backend={config.machine.memory_backend}"
+    backends = {thing.id: thing for thing in config.objects if thing.type.startswith("memory-backend-")}
+    _refuse_unknown("-object memory-backend-*", [(who, config.machine.memory_backend)], list(backends))
+    for option, given in (("-mem-path", config.mem_path), ("mem-share=on", config.machine.mem_share)):
+        if given:
+            raise OptionError(who, f"leave out {option}; the object says what RAM stands on")
+    size = backends[config.machine.memory_backend].get("size")
+    if size != config.memory:
+        raise OptionError(who, f"it has {size} bytes, -m has {config.memory}")
 
 
 def _check_addresses(config: Config) -> None:

@@ -26,6 +26,7 @@ class Machine(NamedTuple):
     accel: Accel = "kvm:tcg"
     dump_guest_core: bool = True
     mem_share: bool = False
+    memory_backend: str | None = None
     acpi: Literal["on", "off", "auto"] = "auto"
 
 

@@ -30,10 +30,6 @@ def _driver(name: str) -> NotBuilt:
     )
 
 
-def _object(name: str) -> NotBuilt:
-    return NotBuilt("object", name, lambda c: [thing.type for thing in c.objects if thing.type == name])
-
-
 def _netdev(kind: type[Netdev], type: str) -> NotBuilt:
     return NotBuilt("netdev", type, lambda c: [f"id={one.id}" for one in c.netdevs if isinstance(one, kind)])
 
@@ -56,9 +52,6 @@ NOT_BUILT = (
     _driver("vhost-user-fs-pci"),
     _driver("pcie-root-port"),
     _driver("vfio-pci"),
-    _object("memory-backend-ram"),
-    _object("memory-backend-file"),
-    _object("memory-backend-memfd"),
 )
 
 

@@ -5,7 +5,7 @@ from math import prod
 from stratovirt.cli import values
 from stratovirt.cli.config import Cpu, Smp
 from stratovirt.cli.schema import Key, Keys, single, split
-from stratovirt.cli.values import SWITCH, BadValue, Value, choice, is_word, number
+from stratovirt.cli.values import ID, SWITCH, BadValue, Value, choice, is_word, number
 from stratovirt.cli.wording import shown
 
 # StratoVirt's MAX_VCPUS: an xAPIC id has 8 bits and 255 addresses all CPUs.
@@ -26,6 +26,7 @@ MACHINE = Keys(
         Key("accel", ACCEL),
         Key("dump-guest-core", SWITCH),
         Key("mem-share", SWITCH),
+        Key("memory-backend", ID),
         Key("acpi", choice("on", "off", "auto")),
         Key("usb", choice("off")),
     ),

@@ -1,4 +1,4 @@
-"""From ``-m``, ``-mem-path``, ``-mem-prealloc`` and ``-machine mem-share=`` to guest memory.
+"""From ``-m``, ``-mem-path``, ``-mem-prealloc``, ``-machine mem-share=`` and memory backends to guest memory.
 
 The law: a backing file is opened, sized and refused with everything else that is claimed; memory is mapped
 when the board is built.
@@ -12,8 +12,10 @@ import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import NamedTuple, cast
 
 from stratovirt.cli import Config
+from stratovirt.cli.config import Object
 from stratovirt.errors import OptionError
 from stratovirt.memory import GuestMemory, Region
 from stratovirt.memory.files import SharedRegion, map_regions
@@ -23,51 +25,86 @@ Allocate = Callable[[int], GuestMemory]
 """RAM of so many bytes."""
 
 
+class Backing(NamedTuple):
+    """What RAM stands on.
+
+    :ivar about: the option that says so, for messages.
+    :ivar path: a file, or a directory for one without a name; None: anonymous memory.
+    """
+
+    about: str
+    path: str | None
+    share: bool
+    prealloc: bool
+
+
 def claim_ram(options: Config, claimed: ExitStack) -> Allocate:
     """How the RAM of ``options`` is made; what that needs of the host is in ``claimed``.
 
     :raises OptionError: the host does not have it.
     """
-    return partial(_allocate, options, _source(options, claimed))
+    backing = _backing(options)
+    source = _source(backing, options.memory, claimed)
+    return partial(_allocate, backing, options.machine.dump_guest_core, source)
 
 
-def _allocate(options: Config, source: Allocate, size: int) -> GuestMemory:
+def _backing(options: Config) -> Backing:
+    for thing in options.objects:
+        if thing.id == options.machine.memory_backend:
+            return _of_object(thing, options.mem_prealloc)
+    about = f"-m {options.memory >> 20}" if options.mem_path is None else f"-mem-path {options.mem_path}"
+    return Backing(about, options.mem_path, options.machine.mem_share, options.mem_prealloc)
+
+
+def _of_object(backend: Object, prealloc: bool) -> Backing:
+    """The defaults are QEMU's: memory in a memfd is shared, other memory is not."""
+    about = f"-object {backend.type},id={backend.id}"
+    if backend.get("host-nodes") is not None or backend.get("policy") not in (None, "default"):
+        raise OptionError(about, "memory is not bound to the host's nodes; start under numactl(8) for that")
+    share = backend.get("share")
+    return Backing(
+        about,
+        cast("str | None", backend.get("mem-path")),
+        backend.type == "memory-backend-memfd" if share is None else bool(share),
+        prealloc or bool(backend.get("prealloc")),
+    )
+
+
+def _allocate(backing: Backing, dumped: bool, source: Allocate, size: int) -> GuestMemory:
     try:
         memory = source(size)
     except OSError as error:
-        raise _refused(options, error) from error
+        raise _refused(backing, size, error) from error
     try:
-        if not options.machine.dump_guest_core:
+        if not dumped:
             for region in memory.regions:
                 region.advise(mmap.MADV_DONTDUMP)
-        if options.mem_prealloc:
+        if backing.prealloc:
             memory.populate()
     except OSError as error:
         memory.close()
-        raise _refused(options, error) from error
+        raise _refused(backing, size, error) from error
     return memory
 
 
-def _refused(options: Config, error: OSError) -> OptionError:
-    size = f"{options.memory >> 20} MiB"
-    if options.mem_path is not None:
-        return OptionError(f"-mem-path {options.mem_path}", f"no {size} of memory from it: {error.strerror}")
-    return OptionError(f"-m {options.memory >> 20}", f"the host refuses so much memory: {error.strerror}")
+def _refused(backing: Backing, size: int, error: OSError) -> OptionError:
+    if backing.path is not None:
+        return OptionError(backing.about, f"no {size >> 20} MiB of memory from it: {error.strerror}")
+    return OptionError(backing.about, f"the host refuses so much memory: {error.strerror}")
 
 
-def _source(options: Config, claimed: ExitStack) -> Allocate:
-    shared = options.machine.mem_share
-    if options.mem_path is None and not shared:
+def _source(backing: Backing, size: int, claimed: ExitStack) -> Allocate:
+    if backing.path is None and not backing.share:
         return GuestMemory.allocate
     try:
-        fd = _open(options.mem_path)
+        fd = _open(backing.path)
         claimed.callback(os.close, fd)
         page_size = _page_size(fd)
-        _fit(options, fd, page_size)
+        _fit(backing.about, size, fd, page_size)
     except OSError as error:
-        raise OptionError(f"-mem-path {options.mem_path}", str(error.strerror)) from error
-    kind: type[Region] = SharedRegion if shared else TemplateRegion
-    return lambda size: map_regions(kind, fd, size, shared=shared, page_size=page_size)
+        raise OptionError(backing.about, str(error.strerror)) from error
+    kind: type[Region] = SharedRegion if backing.share else TemplateRegion
+    return lambda size: map_regions(kind, fd, size, shared=backing.share, page_size=page_size)
 
 
 def _open(path: str | None) -> int:
@@ -94,17 +131,14 @@ def _is_hugetlbfs(fd: int) -> bool:
         )
 
 
-def _fit(options: Config, fd: int, page_size: int) -> None:
+def _fit(about: str, size: int, fd: int, page_size: int) -> None:
     """Make the file as long as RAM; one with other contents is refused."""
-    about = f"-mem-path {options.mem_path}"
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise OptionError(about, "neither a regular file nor a directory")
-    if options.memory % page_size:
-        raise OptionError(
-            about, f"RAM of {options.memory >> 20} MiB is no multiple of its {page_size >> 10} KiB pages"
-        )
+    if size % page_size:
+        raise OptionError(about, f"RAM of {size >> 20} MiB is no multiple of its {page_size >> 10} KiB pages")
     if status.st_size == 0:
-        os.ftruncate(fd, options.memory)
-    elif status.st_size != options.memory:
-        raise OptionError(about, f"it has {status.st_size} bytes, RAM has {options.memory}")
+        os.ftruncate(fd, size)
+    elif status.st_size != size:
+        raise OptionError(about, f"it has {status.st_size} bytes, RAM has {size}")

@@ -69,7 +69,7 @@ async def blockdev_del(context: Context, arguments: BlockdevDel) -> Reply:
 @command("netdev_add")
 async def netdev_add(context: Context, arguments: NetdevAdd) -> Reply:
     if arguments.type == "vhost-user" or arguments.chardev is not None:
-        raise CommandError("netdev_add: type vhost-user: not built yet")
+        raise CommandError("netdev_add: type vhost-user: the standard VM is not built yet")
     for name in ("script", "downscript"):
         if getattr(arguments, name) not in (None, "", "no"):
             raise CommandError(f'netdev_add: {name}: no script is run; only "no" is allowed')
