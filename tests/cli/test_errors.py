@@ -263,6 +263,14 @@ def refusal(text: str) -> str:
             "-netdev tap,id=n,ifname=t,fd=3: needs one of ifname=, fd= and fds=",
         ),
         ("-netdev tap,id=n,fds=3:x", "-netdev tap,id=n,fds=3:x: fds must be a number from 0 to 1048576"),
+        *(
+            (
+                f"-netdev user,id=n,hostfwd={forward}",
+                f"-netdev user,id=n,hostfwd={forward}: hostfwd must be tcp:[IP]:PORT-:PORT or "
+                "udp:[IP]:PORT-:PORT, the host's and then the guest's port",
+            )
+            for forward in ("tcp::22", "icmp::1-:1", "tcp::0-:22", "tcp:host:22-:22", "tcp::22-10.0.2.15:22")
+        ),
         (
             "-netdev tap,id=n,fds=3:4,queues=3",
             "-netdev tap,id=n,fds=3:4,queues=3: queues=3 needs as many fds, not 2",
@@ -406,7 +414,7 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
         ("-machine q35", "-machine q35: not built yet"),
         ("-incoming file:template", "-incoming file:template: not built yet"),
         ("-drive if=pflash,file=flash.img", "-drive if=pflash: not built yet"),
-        ("-netdev user,id=n", "-netdev id=n: not built yet"),
+        ("-netdev vhost-user,id=n,chardev=c -chardev null,id=c", "-netdev id=n: not built yet"),
         ("-device vfio-pci,host=0000:00:01.0", "-device vfio-pci: not built yet"),
     ],
 )

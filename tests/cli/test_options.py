@@ -12,6 +12,7 @@ from stratovirt.cli.config import (
     Device,
     Drive,
     FileChardev,
+    HostForward,
     Incoming,
     Machine,
     Mon,
@@ -228,6 +229,17 @@ def test_a_drive(text: str, drive: Drive) -> None:
     ("text", "netdev"),
     [
         ("user,id=n", UserNetdev("n")),
+        (
+            "user,id=n,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=udp::53-:5353,hostfwd=:[::1]:80-:8080",
+            UserNetdev(
+                "n",
+                (
+                    HostForward("tcp", "127.0.0.1", 2222, 22),
+                    HostForward("udp", "", 53, 5353),
+                    HostForward("tcp", "::1", 80, 8080),
+                ),
+            ),
+        ),
         ("type=tap,id=n,ifname=tap0", TapNetdev("n", "tap0")),
         ("tap,id=n,ifname=tap0,queues=4", TapNetdev("n", "tap0", queues=4)),
         ("tap,id=n,fd=7", TapNetdev("n", fds=(7,))),

@@ -20,6 +20,7 @@ import trio
 from stratovirt.testing.process import COMMAND
 
 HOST, GUEST = "10.99.0.1", "10.99.0.2"
+UPLINK, GATEWAY = "10.98.0.2", "10.98.0.1"
 T = TypeVar("T")
 _numbers = count()
 
@@ -56,6 +57,11 @@ class Namespace:
             self.ip(f"address add {address} dev {name}")
         self.ip(f"link set dev {name} up")
 
+    def add_uplink(self) -> None:
+        """An interface with a default route, from which user networking takes the guest's addresses."""
+        self.add_tap("uplink", f"{UPLINK}/24")
+        self.ip(f"route add default via {GATEWAY}")
+
     def call(self, function: Callable[[], T]) -> T:
         """Call ``function`` on a thread that is within."""
         results: list[T] = []
@@ -72,9 +78,11 @@ class Namespace:
         return result
 
     @asynccontextmanager
-    async def peer(self, what: str, size: int = 0, *, port: int = 5001) -> AsyncIterator[trio.Process]:
+    async def peer(
+        self, what: str, size: int = 0, *, listen: str = HOST, port: int = 5001
+    ) -> AsyncIterator[trio.Process]:
         """``tests.network.peer`` listening within; it prints a line when it is done (:func:`last_line`)."""
-        argv = self.command(sys.executable, "-m", "tests.network.peer", what, HOST, str(port), str(size))
+        argv = self.command(sys.executable, "-m", "tests.network.peer", what, listen, str(port), str(size))
         process = await trio.lowlevel.open_process(argv, stdout=subprocess.PIPE)
         try:
             assert await _line(process) == "listening"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from stratovirt.testing.options import VmOptions
-from stratovirt.testing.vm import Vm, launched
-from tests.network import GUEST, HOST, Namespace, last_line, namespace
+from tests.network import HOST, Namespace, last_line, namespace
+from tests.network.guests import carrier, configure, guest, receive_from_host, send_to_host
 
 MIB = 1 << 20
 TRANSFER = 16 * MIB
@@ -25,39 +23,6 @@ TAP, NO_PI, VNET_HDR, TUNSETIFF = 2, 0x1000, 0x4000, 0x400454CA
 def net() -> Iterator[Namespace]:
     with namespace() as space:
         yield space
-
-
-@asynccontextmanager
-async def guest(net: Namespace, kernel: Path, *options: str, smp: int = 1) -> AsyncIterator[Vm]:
-    """A guest within the namespace, booted."""
-    async with launched(
-        VmOptions(kernel=kernel, smp=smp, accel="tcg", command=net.stratovirt, options=options)
-    ) as vm:
-        await vm.booted()
-        yield vm
-
-
-async def configure(vm: Vm, address: str = GUEST, card: str = "eth0") -> None:
-    (await vm.run(f"ip link set {card} up && ip address add {address}/24 dev {card}")).check()
-
-
-async def carrier(vm: Vm, wanted: str, card: str = "eth0") -> None:
-    """Wait until the guest has seen the link go up or down."""
-    file = f"/sys/class/net/{card}/carrier"
-    (await vm.run(f"until [ $(cat {file}) = {wanted} ]; do usleep 20000; done")).check()
-
-
-async def send_to_host(vm: Vm, net: Namespace, size: int) -> None:
-    async with net.peer("receive") as peer:
-        made = (await vm.run(f"head -c {size} /dev/urandom >/tmp/data && sha256sum </tmp/data")).check()
-        (await vm.run(f"nc {HOST} 5001 </tmp/data")).check()
-        assert await last_line(peer) == f"{size} {made.split()[0]}"
-
-
-async def receive_from_host(vm: Vm, net: Namespace, size: int) -> None:
-    async with net.peer("send", size) as peer:
-        got = (await vm.run(f"nc {HOST} 5001 </dev/null | sha256sum")).check()
-        assert await last_line(peer) == f"{size} {got.split()[0]}"
 
 
 def open_tap(net: Namespace, name: str) -> int:

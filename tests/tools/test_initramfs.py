@@ -48,7 +48,13 @@ def test_scripts_are_executable_and_data_is_not(kernel: Kernel, busybox: Path) -
     executable = {
         name for name, member in members.items() if stat.S_ISREG(member.mode) and member.mode & 0o111
     }
-    assert executable == {"bin/busybox", "init", "etc/rc", "etc/acpi/PWRF/00000080"}
+    assert executable == {
+        "bin/busybox",
+        "init",
+        "etc/rc",
+        "etc/acpi/PWRF/00000080",
+        "etc/udhcpc/default.script",
+    }
 
 
 def test_userspace_announces_itself_before_anything_else(kernel: Kernel, busybox: Path) -> None:

@@ -152,10 +152,20 @@ class Drive(NamedTuple):
     detect_zeroes: Literal["off", "on", "unmap"] = "off"
 
 
+class HostForward(NamedTuple):
+    """``hostfwd=``: a port of the host's that leads to one of the guest's. ``address``: empty is all."""
+
+    protocol: Literal["tcp", "udp"]
+    address: str
+    port: int
+    guest_port: int
+
+
 class UserNetdev(NamedTuple):
     """``-netdev user``: network without privilege."""
 
     id: str
+    forwards: tuple[HostForward, ...] = ()
 
 
 class TapNetdev(NamedTuple):

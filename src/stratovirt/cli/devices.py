@@ -7,6 +7,7 @@ from stratovirt.cli.config import Device, Drive, Object, TapNetdev, UserNetdev, 
 from stratovirt.cli.schema import Key, Keys, Kinds
 from stratovirt.cli.values import (
     FILE,
+    HOST_FORWARD,
     ID,
     INTERFACE,
     MAC,
@@ -116,7 +117,7 @@ _FDS = numbers(0, MAX_FD)
 NETDEV = Kinds(
     "type",
     {
-        "user": Keys(UserNetdev, (_ID,)),
+        "user": Keys(UserNetdev, (_ID, Key("hostfwd", HOST_FORWARD, argument="forwards", repeatable=True))),
         "tap": Keys(
             _tap,
             (

@@ -6,7 +6,7 @@ The law: this table is the only place that says so. Whoever builds a capability 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from stratovirt.cli.config import Config, Netdev, UserNetdev, VhostUserNetdev
+from stratovirt.cli.config import Config, Netdev, VhostUserNetdev
 from stratovirt.cli.wording import shown
 from stratovirt.errors import OptionError
 
@@ -39,7 +39,6 @@ NOT_BUILT = (
     NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
     NotBuilt("drive", "if=pflash", lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"]),
     NotBuilt("drive", "format=qcow2", lambda c: ["format=qcow2" for d in c.drives if d.format == "qcow2"]),
-    _netdev(UserNetdev, "user"),
     _netdev(VhostUserNetdev, "vhost-user"),
     _driver("vhost-vsock-device"),
     _driver("vhost-user-fs-device"),

@@ -18,12 +18,16 @@ def split(text: str) -> list[str]:
 
 
 class Key(NamedTuple):
-    """One sub-option. ``argument``: how the builder calls it, where that is not the name in snake case."""
+    """One sub-option. ``argument``: how the builder calls it, where that is not the name in snake case.
+
+    ``repeatable``: may be given several times, and the builder gets a tuple.
+    """
 
     name: str
     value: Value
     required: bool = False
     argument: str | None = None
+    repeatable: bool = False
 
     @property
     def form(self) -> str:
@@ -80,9 +84,12 @@ class Keys(NamedTuple):
 
     def read_items(self, items: Iterable[str]) -> Any:
         """As :meth:`read`, for items that are split already."""
-        values: dict[str, object] = {}
+        values: dict[str, Any] = {}
         for index, item in enumerate(items):
             key, text = self._assign(item, first=index == 0)
+            if key.repeatable:
+                values[key.keyword] = (*values.get(key.keyword, ()), key.read(text))
+                continue
             if key.keyword in values:
                 raise BadValue(f"{key.name} is given twice")
             values[key.keyword] = key.read(text)

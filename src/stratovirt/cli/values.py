@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stratovirt.cli.config import GIB, MIB, Address, Incoming, TcpAddress, UnixAddress
+from stratovirt.cli.config import GIB, MIB, Address, HostForward, Incoming, TcpAddress, UnixAddress
 from stratovirt.cli.wording import alternatives
 
 # struct sockaddr_un.sun_path is 108 bytes with its final NUL (unix(7)).
@@ -201,6 +201,23 @@ def _tcp_address(text: str) -> TcpAddress:
         raise BadValue("must be tcp:IP:PORT, the IP as 127.0.0.1 or [::1], the port 1 to 65535") from None
 
 
+def _host_forward(text: str) -> HostForward:
+    """QEMU's: the protocol may be left out, which means tcp, and so may both addresses."""
+    protocol, _, rest = text.partition(":")
+    host, _, guest = rest.rpartition("-")
+    address, _, port = host.rpartition(":")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    guest_address, _, guest_port = guest.rpartition(":")
+    try:
+        match protocol or "tcp":
+            case "tcp" | "udp" as known if not guest_address:
+                return HostForward(known, address and _ip(address), _port(port), _port(guest_port))
+    except BadValue:
+        pass
+    raise BadValue("must be tcp:[IP]:PORT-:PORT or udp:[IP]:PORT-:PORT, the host's and then the guest's port")
+
+
 def _incoming(text: str) -> Incoming:
     scheme, _, source = text.partition(":")
     match scheme:
@@ -250,6 +267,7 @@ SOCKET_PATH = Value("PATH", _socket_path)
 IP = Value("IP", _ip)
 PORT = Value("PORT", _port)
 ADDRESS = Value("unix:PATH|tcp:IP:PORT", _address)
+HOST_FORWARD = Value("tcp|udp:[IP]:PORT-:PORT", _host_forward)
 INCOMING = Value("file:DIR", _incoming)
 UUID = Value("UUID", _uuid)
 MAC = Value("MAC", _mac)

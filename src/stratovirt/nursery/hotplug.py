@@ -126,7 +126,7 @@ class Fittings(Protocol):
         """
 
     def open_netdev(self, netdev: Netdev) -> Backend:
-        """Open a network backend; the descriptors of the request are its own, also if it fails.
+        """Open a network backend; may block. The descriptors of the request are its own, also if it fails.
 
         :raises ConfigError: it cannot be had.
         """
@@ -167,9 +167,10 @@ class HotPlug:
                     os.close(fd)
                 raise
             try:
-                self._backends["net"][netdev.id] = self._fittings.open_netdev(netdev)
+                backend = await trio.to_thread.run_sync(self._fittings.open_netdev, netdev)
             except ConfigError as error:
                 raise CommandError(f"netdev_add: {error}") from error
+            self._backends["net"][netdev.id] = backend
 
     async def remove_netdev(self, id: str) -> None:
         """See :class:`Inventory`."""

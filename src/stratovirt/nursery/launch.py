@@ -64,6 +64,7 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
                     options, preparation.accelerator.name, everything, _used(options, chardevs, monitors)
                 ),
                 fittings=plugboard,
+                tasks=[plugboard.helpers.run],
             )
         )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
 
 from stratovirt.backends.net.tap import Tap
+from stratovirt.backends.net.user import Forward, UserNet
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.net import QUEUE_SIZE, NetBackend, VirtioNet
 from stratovirt.errors import ConfigError, OptionError
 from stratovirt.machine.inventory import DeviceRequest, Netdev, PluggedDevice
+from stratovirt.nursery.helpers import Helper, Helpers
 from stratovirt.nursery.hotplug import Backend, Slot
 
 DRIVER = "virtio-net-device"
@@ -46,7 +48,7 @@ def cards(options: Config) -> list[config.Device]:
     return found
 
 
-def open_netdev(netdev: Netdev) -> Network:
+def open_netdev(netdev: Netdev, helpers: Helpers) -> Network:
     """The backend; the descriptors of the request are its own from now on, also if it fails.
 
     :raises ConfigError: it cannot be had.
@@ -57,8 +59,8 @@ def open_netdev(netdev: Netdev) -> Network:
         for fd in (*netdev.fds, *netdev.vhostfds):
             os.close(fd)
         raise
-    if netdev.type != "tap":
-        raise ConfigError(f"{netdev.id}: type {netdev.type}: not built yet")
+    if netdev.type == "user":
+        return _open_user(netdev.id, (), helpers)
     if netdev.fds:
         return Tap(netdev.fds)
     if netdev.ifname is None:
@@ -66,13 +68,16 @@ def open_netdev(netdev: Netdev) -> Network:
     return Tap.named(netdev.ifname, netdev.queues)
 
 
-def open_option(spec: config.Netdev) -> Network:
+def open_option(spec: config.Netdev, helpers: Helpers) -> Network:
     """The backend of a ``-netdev``.
 
     :raises OptionError: it cannot be had.
     """
     try:
-        return open_netdev(_request(spec))
+        if isinstance(spec, config.TapNetdev):
+            return open_netdev(_tap_request(spec), helpers)
+        assert isinstance(spec, config.UserNetdev)  # cli.notbuilt refuses the others
+        return _open_user(spec.id, [Forward(*forward) for forward in spec.forwards], helpers)
     except ConfigError as error:
         raise OptionError(f"-netdev id={spec.id}", str(error)) from error
 
@@ -101,17 +106,21 @@ def slots(options: Config, backends: dict[str, Backend], first: int) -> Iterator
         yield _card(device, first, number, PluggedDevice(spec.id, "net", number, netdev))
 
 
-def _request(spec: config.Netdev) -> Netdev:
-    if isinstance(spec, config.TapNetdev):
-        return Netdev(
-            id=spec.id,
-            ifname=spec.ifname,
-            fds=spec.fds,
-            vhost=spec.vhost,
-            vhostfds=spec.vhostfds,
-            queues=spec.queues,
-        )
-    return Netdev(spec.id, "user")
+def _tap_request(spec: config.TapNetdev) -> Netdev:
+    return Netdev(
+        id=spec.id,
+        ifname=spec.ifname,
+        fds=spec.fds,
+        vhost=spec.vhost,
+        vhostfds=spec.vhostfds,
+        queues=spec.queues,
+    )
+
+
+def _open_user(id: str, forwards: Sequence[Forward], helpers: Helpers) -> UserNet:
+    backend = UserNet(forwards)
+    helpers.adopt(Helper(f"passt of {id}", backend.take_output()))
+    return backend
 
 
 def _refuse_vhost(netdev: Netdev) -> None:

@@ -22,6 +22,7 @@ from stratovirt.errors import OptionError
 from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
 from stratovirt.nursery import disks, netcards
 from stratovirt.nursery.consoles import Consoles
+from stratovirt.nursery.helpers import Helpers
 from stratovirt.nursery.hotplug import Backend, Slot
 from stratovirt.nursery.iothreads import IoThread
 
@@ -93,6 +94,7 @@ class Plugboard:
     Implements :class:`stratovirt.nursery.hotplug.Fittings`.
 
     :param claimed: gives everything back at the end of the run.
+    :ivar helpers: programs that backends run, to be listened to in the tree.
     :raises OptionError: a resource cannot be had.
     """
 
@@ -106,6 +108,8 @@ class Plugboard:
         self.balloon: VirtioBalloon | None = None
         self.iothreads: dict[str, IoThread] = {}
         self.consoles = Consoles()
+        self.helpers = Helpers()
+        claimed.callback(self.helpers.close)
         self.reserved = frozenset(spec.id for spec in _fixed(options))
         claimed.callback(self._close_backends)
         for thing in options.objects:
@@ -115,7 +119,7 @@ class Plugboard:
         for drive in options.drives:
             self._add_drive(drive)
         for netdev in options.netdevs:
-            self.backends["net"][netdev.id] = netcards.open_option(netdev)
+            self.backends["net"][netdev.id] = netcards.open_option(netdev, self.helpers)
         if options.machine.type != "none":
             self._add_block_slots()
             self._add_net_slots()
@@ -135,7 +139,7 @@ class Plugboard:
 
     def open_netdev(self, netdev: Netdev) -> Backend:
         """See :class:`Fittings`."""
-        return netcards.open_netdev(netdev)
+        return netcards.open_netdev(netdev, self.helpers)
 
     def _add_net_slots(self) -> None:
         for device, slot in netcards.slots(self.options, self.backends["net"], len(self.devices)):

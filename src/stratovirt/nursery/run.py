@@ -70,6 +70,7 @@ class Launch:
     :param ready: called when monitors answer and the machine is built.
     :param info: what managers may ask about the machine.
     :param fittings: its replaceable devices and their backends; None: it has none.
+    :param tasks: of the backends, run beside the machine's own.
     """
 
     take_board: Callable[[], Microvm | None]
@@ -83,6 +84,7 @@ class Launch:
     terminal: Chardev | None = None
     info: MachineInfo = NO_GUEST
     fittings: Fittings | None = None
+    tasks: Sequence[Task] = ()
 
 
 async def run(launch: Launch) -> int:
@@ -168,7 +170,8 @@ async def _run_board(
             {slot.index: slot.iothread for slot in fittings.slots if slot.iothread} if fittings else {}
         )
         tree = MachineTree(board, supervisor, served_by)
-        await tree.run([*lines.tasks, *(thread.run for thread in threads)], launch.wait_for, turn)
+        tasks = [*lines.tasks, *launch.tasks, *(thread.run for thread in threads)]
+        await tree.run(tasks, launch.wait_for, turn)
     finally:
         await turn.aclose()
         with trio.CancelScope(shield=True):

@@ -221,7 +221,7 @@ class VirtioNet(VirtioDevice):
 
     def _lose(self, port: Port, error: OSError) -> None:
         """The other end of the cable has gone."""
-        log.warning("network: %s: the link is down", error.strerror or error)
+        log.warning("network card %s: %s: the link is down", self.mac.hex(":"), error.strerror or error)
         self._unwatch(port.fd)
         self.backend = None
         self.transport.config_changed()

@@ -40,7 +40,7 @@ class Port(Protocol):
         """
 
     def send(self, frame: Sequence[memoryview]) -> bool:
-        """Send a frame; False: there is no room now.
+        """Send a frame; False: there is no room now, and this frame is offered again before any other.
 
         :raises OSError: this frame cannot be sent; the next may be.
         """
