@@ -1,6 +1,7 @@
 """file, null and ringbuf: they take all output, give no input, and refuse at open what cannot work."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,30 @@ def test_a_fifo_without_reader_is_an_error_and_does_not_hang(tmp_path: Path) -> 
         File("log", str(tmp_path / "fifo")).open()
 
 
-async def test_a_full_disk_breaks_the_stream() -> None:
-    with pytest.raises(trio.BrokenResourceError):
-        await write(device := File("log", "/dev/full"), b"x")
+async def test_a_full_disk_is_told_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    await write(File("log", "/dev/full"), b"x", b"y", b"z")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "/dev/full: output is lost: [Errno 28] No space left on device")
+    ]
+
+
+async def test_output_is_kept_again_once_there_is_room(tmp_path: Path) -> None:
+    device = File("log", str(tmp_path / "log"))
+    device.open()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def handler(stream: trio.abc.Stream) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+        try:
+            await stream.send_all(b"four")
+            await stream.send_all(b" are lost")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        await stream.send_all(b" and more")
+
+    await device.serve(handler)
     device.close()
+    assert (tmp_path / "log").read_bytes() == b"four and more"
 
 
 async def test_null_takes_everything() -> None:

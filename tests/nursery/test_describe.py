@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 
-from stratovirt.chardev.sinks import Null
 from stratovirt.cli import Config, parse
 from stratovirt.cli.notbuilt import NOT_BUILT
 from stratovirt.cli.options import OPTIONS
-from stratovirt.machine.info import ChardevInfo
 from stratovirt.nursery.describe import catalog, machine_info
 
 KERNEL = ["-kernel", "k"]
@@ -22,15 +20,13 @@ def parsed(*words: str) -> Config:
 
 def test_a_machine_is_described_by_its_options() -> None:
     options = parsed("-name", "vm", "-smp", "2,maxcpus=4,sockets=2,cores=2", "-m", "300")
-    console, spare = Null("serial0"), Null("spare")
-    info = machine_info(options, "tcg", [console, spare], [console])
+    info = machine_info(options, "tcg")
     assert (info.name, info.uuid, info.accelerator) == ("vm", None, "tcg")
     assert (info.memory, info.vcpus, info.topology.places) == (300 << 20, 2, 4)
-    assert info.chardevs == (ChardevInfo("serial0", "null", True), ChardevInfo("spare", "null", False))
 
 
 def test_a_machine_that_runs_no_guest_has_neither_memory_nor_vcpus() -> None:
-    info = machine_info(parsed("-machine", "none", "-smp", "4"), "kvm", [], [])
+    info = machine_info(parsed("-machine", "none", "-smp", "4"), "kvm")
     assert (info.memory, info.vcpus) == (0, 0)
 
 

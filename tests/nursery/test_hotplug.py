@@ -18,6 +18,8 @@ from stratovirt.errors import CommandError, ConfigError
 from stratovirt.machine.events import DeviceDeleted, Event
 from stratovirt.machine.inventory import BlockNode, DeviceKind, DeviceRequest, Netdev, PluggedDevice
 from stratovirt.nursery import hotplug
+from stratovirt.nursery.chardevs import Chardevs
+from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.hotplug import Backend, Slot
 from stratovirt.nursery.iothreads import IoThread
@@ -74,6 +76,7 @@ class FakeFittings:
 
     reserved = frozenset({"rng0"})
     balloon = None
+    consoles = Consoles()
     iothreads: Mapping[str, IoThread] = MappingProxyType({})
 
     def __init__(self) -> None:
@@ -85,6 +88,7 @@ class FakeFittings:
         ]
         self.backends: dict[DeviceKind, dict[str, Backend]] = {"block": {}, "net": {}}
         self.nodes: dict[str, BlockNode] = {}
+        self.chardevs = Chardevs()
 
     def open_disk(self, node: BlockNode) -> Backend:
         if node.filename == "/nope":

@@ -10,6 +10,7 @@ import trio.testing
 
 from stratovirt.errors import CommandError
 from stratovirt.machine.balloon import BalloonInfo, GuestStatistics
+from stratovirt.machine.chardevs import ChardevRequest
 from stratovirt.machine.control import RunState
 from stratovirt.machine.events import (
     Cause,
@@ -46,7 +47,6 @@ INFO = MachineInfo(
     memory=256 << 20,
     vcpus=4,
     topology=Topology(sockets=2, cores=2, threads=2),
-    chardevs=(ChardevInfo("serial0", "stdio", in_use=True), ChardevInfo("spare", "null", in_use=False)),
 )
 CATALOG = Catalog(
     machines=(MachineType("microvm", 254, is_default=True),),
@@ -83,6 +83,9 @@ class FakeInventory:
     async def plug(self, request: DeviceRequest) -> None:
         self.asked.append(request)
 
+    async def plug_console(self, id: str, chardev: str) -> None:
+        self.asked.append((id, chardev))
+
     async def unplug(self, id: str) -> None:
         self.asked.append(id)
         self._events.publish(DeviceDeleted(id))
@@ -98,6 +101,27 @@ class FakeInventory:
 
     def block_nodes(self) -> list[BlockNode]:
         return []
+
+
+class FakeChardevs:
+    """Character devices that are nothing but what is said of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self._all = [ChardevInfo("serial0", "stdio", in_use=True), ChardevInfo("spare", "null", in_use=False)]
+
+    async def add(self, request: ChardevRequest) -> ChardevInfo:
+        self.asked.append(request)
+        return ChardevInfo(request.id, "pty:/dev/pts/9" if request.kind == "pty" else request.kind, False)
+
+    async def remove(self, id: str) -> None:
+        self.asked.append(id)
+
+    def list(self) -> list[ChardevInfo]:
+        return self._all
+
+    def read(self, id: str, size: int) -> bytes:
+        return (b"\xff" if id == "binary" else b"login: ")[:size]
 
 
 class FakeBalloon:
@@ -127,6 +151,7 @@ class FakeControl:
         self.events = EventBus()
         self.inventory = FakeInventory(self.events)
         self.balloon = FakeBalloon()
+        self.chardevs = FakeChardevs()
         self.info = INFO
         self.memory: dict[int, int] = {}  # words by address
         self._turn = trio.Lock()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stratovirt.machine.balloon import GuestStatistics
-from stratovirt.machine.info import ChardevInfo, MachineInfo, Place, Topology
+from stratovirt.machine.info import MachineInfo, Place, Topology
 from tests.protocol.client import Client
 from tests.protocol.fakes import supervised
 
@@ -42,7 +42,6 @@ RICH = MachineInfo(
     memory=1 << 30,
     vcpus=2,
     topology=Topology(cores=3),
-    chardevs=(ChardevInfo("c", "pty:/dev/pts/9", in_use=False),),
 )
 
 
@@ -60,11 +59,6 @@ RICH = MachineInfo(
             "query-memory-size-summary",
             {"base-memory": 0, "plugged-memory": 0},
             {"base-memory": 1 << 30, "plugged-memory": 0},
-        ),
-        (
-            "query-chardev",
-            [],
-            [{"label": "c", "filename": "pty:/dev/pts/9", "frontend-open": False}],
         ),
     ],
 )

@@ -44,7 +44,7 @@ CLIENTS = {
     *("query-named-block-nodes", "query-blockstats", "query-iothreads", "query-memory-size-summary"),
     *("query-qmp-schema", "migrate_cancel", "query-migrate-capabilities", "human-monitor-command"),
     *("qom-list-types", "device-list-properties", "query-command-line-options", "query-block-jobs"),
-    *("closefd", "query-mem-gpa"),
+    *("closefd", "query-mem-gpa", "ringbuf-read"),
 }
 """Commands that known clients send besides."""
 BEFORE = {"cont": RunState.PAUSED}

@@ -38,6 +38,7 @@ MAY_IMPORT = {
 DOORS = {
     "stratovirt.machine": {  # all that qmp sees
         "stratovirt.machine.balloon",
+        "stratovirt.machine.chardevs",
         "stratovirt.machine.control",
         "stratovirt.machine.events",
         "stratovirt.machine.info",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from stratovirt.client import QmpCommandError
 from stratovirt.errors import ConfigError
-from stratovirt.testing import GuestConsole, Vm, VmOptions, launched, open_socket
+from stratovirt.testing import GuestConsole, RecordedQmp, Vm, VmOptions, launched, open_socket
 from stratovirt.testing.options import default_initrd, default_kernel
 
 MIB = 1 << 20
@@ -64,6 +67,77 @@ async def test_a_console_on_a_socket(tmp_path: Path) -> None:
         await a_megabyte_arrives_whole(vm, socket)
         await output_waits_for_a_stuck_reader_and_qmp_does_not(vm, socket)
         assert (tmp_path / "log").read_bytes() == b"to the file\r\n"
+
+
+BACKENDS: dict[str, dict[str, Any]] = {
+    "server": {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": "server.sock"}}}},
+    "client": {
+        "type": "socket",
+        "data": {"addr": {"type": "unix", "data": {"path": "client.sock"}}, "server": False},
+    },
+    "pty": {"type": "pty", "data": {}},
+    "file": {"type": "file", "data": {"out": "hot.log"}},
+    "null": {"type": "null", "data": {}},
+    "ring": {"type": "ringbuf", "data": {"size": 1024}},
+}
+
+
+async def test_consoles_come_and_go_on_every_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice, so that ports and character devices are used again; the first time the guest has no console."""
+    monkeypatch.chdir(tmp_path)
+    options = ("-device", "virtio-serial-device,max_ports=6")
+    async with launched(VmOptions(accel="tcg", options=options)) as vm, vm.qmp() as qmp:
+        await vm.booted()
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind("client.sock")
+                listener.listen()
+                ptys = await plug_all(vm, qmp)
+                await everybody_hears_their_console(vm, qmp, listener, ptys)
+            await unplug_all(vm, qmp)
+            os.unlink("client.sock")
+        assert [one["label"] for one in await qmp.execute("query-chardev")] == ["console", "compat_monitor0"]
+
+
+async def plug_all(vm: Vm, qmp: RecordedQmp) -> str:
+    """A console on each backend, the first as hvc0; the pty's path."""
+    path = ""
+    for number, (id, backend) in enumerate(BACKENDS.items()):
+        added = await qmp.execute("chardev-add", {"id": id, "backend": backend})
+        path = added.get("pty", path)
+        await qmp.execute("device_add", {"id": f"console-{id}", "driver": "virtconsole", "chardev": id})
+        await on_console(vm, number, "true")
+        with pytest.raises(QmpCommandError, match=f'in use by device "console-{id}"'):
+            await qmp.execute("chardev-remove", {"id": id})
+    return path
+
+
+async def on_console(vm: Vm, number: int, do: str) -> None:
+    """Run ``do`` on hvc ``number``, once the guest has it."""
+    opened = f"(until ({do}) 2>/dev/null <>/dev/hvc{number} >&0; do usleep 50000; done)"
+    (await vm.run(opened, seconds=WITHIN)).check()
+
+
+async def everybody_hears_their_console(vm: Vm, qmp: RecordedQmp, listener: socket.socket, pty: str) -> None:
+    for number, id in enumerate(BACKENDS):
+        await on_console(vm, number, f"stty raw; echo this is {id}")
+    assert await qmp.execute("ringbuf-read", {"device": "ring", "size": 100}) == "this is ring\n"
+    assert Path("hot.log").read_bytes() == b"this is file\n"
+    async with await open_socket(Path("server.sock")) as stream:
+        assert await read_exactly(stream, 15) == b"this is server\n"
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(listener.accept()[0]))
+    async with stream:
+        assert await read_exactly(stream, 15) == b"this is client\n"
+    async with trio.lowlevel.FdStream(os.open(pty, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)) as terminal:
+        assert await read_exactly(terminal, 12) == b"this is pty\n"
+
+
+async def unplug_all(vm: Vm, qmp: RecordedQmp) -> None:
+    for id in BACKENDS:
+        await qmp.execute("device_del", {"id": f"console-{id}"})
+        await qmp.execute("chardev-remove", {"id": id})
+    gone = "while ls /sys/class/virtio-ports/vport* >/dev/null 2>&1; do usleep 50000; done"
+    (await vm.run(gone, seconds=WITHIN)).check()
 
 
 async def a_late_reader_sees_what_was_printed_before(socket: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import trio
 
 from stratovirt.chardev.protocol import Handler
 from stratovirt.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 RINGBUF_SIZE = 64 << 10
 """Bytes a ring buffer keeps when no size is given, as in QEMU."""
@@ -40,7 +43,7 @@ class File:
         """Run ``handler`` once; its output goes to the page cache, which does not block for long."""
         if self._fd is None:
             raise RuntimeError(f"chardev {self.id} is not open")
-        await _serve_output(handler, trio.lowlevel.FdStream(os.dup(self._fd)))
+        await _serve_output(handler, _FileOutput(trio.lowlevel.FdStream(os.dup(self._fd)), self._path))
 
     def close(self) -> None:
         """Close the file."""
@@ -114,6 +117,31 @@ class _Keeper(trio.abc.SendStream):
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
+
+
+class _FileOutput(trio.abc.SendStream):
+    """Output into a file; what it does not take, as on a full disk, is lost, and the log says so once."""
+
+    def __init__(self, file: trio.lowlevel.FdStream, path: str) -> None:
+        self._file = file
+        self._path = path
+        self._failing = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._file.send_all(data)
+        except trio.BrokenResourceError as error:
+            if not self._failing:
+                _log.warning("%s: output is lost: %s", self._path, error.__cause__)
+            self._failing = True
+        else:
+            self._failing = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._file.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._file.aclose()
 
 
 class _Silence(trio.abc.ReceiveStream):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from stratovirt.machine.balloon import Balloon
+from stratovirt.machine.chardevs import CharacterDevices
 from stratovirt.machine.events import EventBus
 from stratovirt.machine.info import MachineInfo, VcpuInfo
 from stratovirt.machine.inventory import Inventory
@@ -47,6 +48,10 @@ class MachineControl(Protocol):
     @property
     def inventory(self) -> Inventory:
         """What is plugged in, and how that is changed."""
+
+    @property
+    def chardevs(self) -> CharacterDevices:
+        """The host's character devices, and how they come and go."""
 
     @property
     def balloon(self) -> Balloon:

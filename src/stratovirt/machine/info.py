@@ -50,4 +50,3 @@ class MachineInfo(NamedTuple):
     memory: int = 0
     vcpus: int = 0
     topology: Topology = Topology()
-    chardevs: tuple[ChardevInfo, ...] = ()

@@ -141,6 +141,9 @@ class Inventory(Protocol):
     async def plug(self, request: DeviceRequest) -> None:
         """Put a device into an empty slot; the guest is told that its configuration has changed."""
 
+    async def plug_console(self, id: str, chardev: str) -> None:
+        """Plug in a virtconsole that the character device ``chardev`` carries; the guest is told."""
+
     async def unplug(self, id: str) -> None:
         """Take a device out of its slot; requests in flight are finished first, in ten seconds at most.
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 import trio
 
+from stratovirt.chardev.protocol import Chardev
 from stratovirt.chardev.streamport import StreamPort
 from stratovirt.devices.virtio.console import VirtioConsole
+from stratovirt.errors import ConfigError
 from stratovirt.nursery.console import Carrier, Console
 
 
@@ -19,10 +21,11 @@ class Virtconsole:
     """A console that is plugged in.
 
     :ivar number: of its port: hvc0 for the first, as a rule.
+    :ivar chardev: id of the character device.
     """
 
-    id: str
     number: int
+    chardev: str
     console: Console
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     gone: trio.Event = field(default_factory=trio.Event)
@@ -39,17 +42,35 @@ class Consoles:
         self._plugged: dict[str, Virtconsole] = {}
         self._nursery: trio.Nursery | None = None
 
-    def add(self, id: str, carrier: Carrier) -> bool:
-        """A new console; False if the device has no port left for it."""
+    def __contains__(self, id: str) -> bool:
+        return id in self._plugged
+
+    def add(self, id: str, carrier: Chardev) -> None:
+        """A new console; with the device's lock held, once the machine runs.
+
+        :raises ConfigError: the device has no port left for it.
+        """
         assert self.device is not None
         port = StreamPort()
         number = self.device.plug(port)
         if number is None:
-            return False
-        console = self._plugged[id] = Virtconsole(id, number, Console(port, carrier))
+            raise ConfigError(
+                f"no port is left: the virtio-serial-device has max_ports={self.device.max_ports}"
+            )
+        console = self._plugged[id] = Virtconsole(number, carrier.id, Console(port, carrier))
         if self._nursery is not None:
             self._nursery.start_soon(self._serve, console)
-        return True
+
+    async def remove(self, id: str) -> str:
+        """The console goes; the id of the character device that carried it, which nobody serves now."""
+        assert self.device is not None
+        console = self._plugged.pop(id)
+        console.scope.cancel()
+        if self._nursery is not None:
+            await console.gone.wait()
+        with self.device.transport.lock:
+            self.device.unplug(console.number)
+        return console.chardev
 
     def share(self, chardev: Carrier, shared: Carrier) -> None:
         """Whoever is carried by ``chardev`` is carried by ``shared`` instead; before :meth:`run`."""

@@ -7,10 +7,9 @@ promise an option that is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 
 from stratovirt.accel.choose import Name
-from stratovirt.chardev.protocol import Chardev
 from stratovirt.cli import Config
 from stratovirt.cli.chardevs import CHARDEV
 from stratovirt.cli.devices import DEVICE
@@ -19,21 +18,15 @@ from stratovirt.cli.options import GROUPS, Option
 from stratovirt.cli.schema import Key, Keys, Kinds
 from stratovirt.cli.values import Value
 from stratovirt.cli.vm import ACCEL, MACHINE, MAX_CPUS
-from stratovirt.machine.info import ChardevInfo, MachineInfo
+from stratovirt.machine.info import MachineInfo
 from stratovirt.nursery.prelude import topology_of
 from stratovirt.qmp.catalog import Catalog, MachineType, OptionInfo, Parameter, TypeInfo, ValueType
 
 KVM = "/dev/kvm"
 
 
-def machine_info(
-    options: Config, accelerator: Name, chardevs: Iterable[Chardev], used: Collection[Chardev]
-) -> MachineInfo:
-    """This machine.
-
-    :param chardevs: every character device, open: ptys have their names by then.
-    :param used: those that a device or monitor uses.
-    """
+def machine_info(options: Config, accelerator: Name) -> MachineInfo:
+    """This machine."""
     guest = options.machine.type != "none"
     return MachineInfo(
         name=options.name,
@@ -42,7 +35,6 @@ def machine_info(
         memory=options.memory if guest else 0,
         vcpus=options.smp.cpus if guest else 0,
         topology=topology_of(options.smp),
-        chardevs=tuple(ChardevInfo(one.id, one.filename, one in used) for one in chardevs),
     )
 
 

@@ -14,8 +14,10 @@ from typing import Protocol
 
 import trio
 
+from stratovirt.chardev.protocol import Chardev
 from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.blk import VirtioBlock
+from stratovirt.devices.virtio.console import VirtioConsole
 from stratovirt.errors import CommandError, ConfigError
 from stratovirt.machine.events import DeviceDeleted, EventBus
 from stratovirt.machine.inventory import (
@@ -27,6 +29,7 @@ from stratovirt.machine.inventory import (
     Netdev,
     PluggedDevice,
 )
+from stratovirt.nursery.chardevs import Chardevs, device_user
 from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.diskinfo import disk_info
@@ -96,7 +99,11 @@ class Fittings(Protocol):
     :ivar balloon: None: the machine has none.
     :ivar iothreads: by id.
     :ivar consoles: those of its virtio-serial device.
+    :ivar chardevs: that carry them, and all others.
     """
+
+    @property
+    def chardevs(self) -> Chardevs: ...
 
     @property
     def consoles(self) -> Consoles: ...
@@ -140,6 +147,7 @@ class HotPlug:
         self._fittings = fittings
         self._slots, self._backends, self._nodes = fittings.slots, fittings.backends, fittings.nodes
         self._reserved = fittings.reserved
+        self._consoles = fittings.consoles
 
     async def add_block_node(self, node: BlockNode) -> None:
         """See :class:`Inventory`."""
@@ -188,9 +196,27 @@ class HotPlug:
                 task.iothread = iothread
             slot.occupant = PluggedDevice(request.id, request.kind, slot.number, request.backend)
 
+    async def plug_console(self, id: str, chardev: str) -> None:
+        """See :class:`Inventory`."""
+        async with self._machine.changing("device_add"):
+            self._require_new_device(id)
+            device = self._console_device()
+            carrier = self._free_chardev(chardev)
+            try:
+                await trio.to_thread.run_sync(carrier.open)  # a connection that was used before is closed
+                with device.transport.lock:
+                    self._consoles.add(id, carrier)
+            except ConfigError as error:
+                raise CommandError(f"device_add: {error}") from error
+            self._fittings.chardevs.use(chardev, device_user(id))
+
     async def unplug(self, id: str) -> None:
         """See :class:`Inventory`."""
         async with self._machine.changing("device_del"):
+            if id in self._consoles:
+                self._fittings.chardevs.release(await self._consoles.remove(id), device_user(id))
+                self._machine.events.publish(DeviceDeleted(id))
+                return
             slot = self._slot_of(id)
             task = self._machine.device_task(slot.index)
             with trio.move_on_after(UNPLUG_SECONDS):
@@ -243,13 +269,28 @@ class HotPlug:
         if name in self._backends[kind]:
             raise CommandError(f'{command}: there is a {what} "{name}" already')
 
+    def _require_new_device(self, id: str) -> None:
+        if id in self._reserved or id in self._consoles or any(device.id == id for device in self.devices()):
+            raise CommandError(f'device_add: there is a device "{id}" already')
+
+    def _console_device(self) -> VirtioConsole:
+        if self._consoles.device is None:
+            raise CommandError("device_add: a virtconsole needs a -device virtio-serial-device")
+        return self._consoles.device
+
+    def _free_chardev(self, id: str) -> Chardev:
+        if id not in self._fittings.chardevs:
+            raise CommandError(f'device_add: the chardev "{id}" does not exist; chardev-add makes one')
+        if user := self._fittings.chardevs.user(id):
+            raise CommandError(f'device_add: the chardev "{id}" is in use by {user}')
+        return self._fittings.chardevs[id]
+
     def _users(self, kind: DeviceKind, backend: str) -> Iterator[str]:
         return (device.id for device in self.devices() if (device.kind, device.backend) == (kind, backend))
 
     def _free_backend(self, request: DeviceRequest) -> Backend:
         what, command, _ = BACKENDS[request.kind]
-        if request.id in self._reserved or any(device.id == request.id for device in self.devices()):
-            raise CommandError(f'device_add: there is a device "{request.id}" already')
+        self._require_new_device(request.id)
         backend = self._backends[request.kind].get(request.backend)
         if backend is None:
             other: DeviceKind = "net" if request.kind == "block" else "block"

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from stratovirt.boot.platform import VIRTIO_GSIS
-from stratovirt.chardev.protocol import Chardev
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.console import VirtioConsole
@@ -21,6 +20,7 @@ from stratovirt.devices.virtio.rng import DEFAULT_PERIOD, NO_LIMIT, VirtioRng
 from stratovirt.errors import OptionError
 from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
 from stratovirt.nursery import disks, netcards
+from stratovirt.nursery.chardevs import Chardevs, device_user
 from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.helpers import Helpers
 from stratovirt.nursery.hotplug import Backend, Slot
@@ -98,9 +98,10 @@ class Plugboard:
     :raises OptionError: a resource cannot be had.
     """
 
-    def __init__(self, options: Config, claimed: ExitStack, chardevs: Mapping[str, Chardev]) -> None:
+    def __init__(self, options: Config, claimed: ExitStack, chardevs: Chardevs) -> None:
         self.options = options
         self.claimed = claimed
+        self.chardevs = chardevs
         self.devices: list[VirtioDevice] = []
         self.slots: list[Slot] = []
         self.backends: dict[DeviceKind, dict[str, Backend]] = {"block": {}, "net": {}}
@@ -126,12 +127,12 @@ class Plugboard:
         for spec in _fixed(options):
             self.devices.append(MAKERS[spec.driver](spec, self))
         for spec in _consoles(options):
-            self._add_console(spec, chardevs)
+            self._add_console(spec)
 
     @classmethod
     def without_guest(cls) -> Plugboard:
         """That of ``-machine none``."""
-        return cls(Config(machine=config.Machine("none")), ExitStack(), {})
+        return cls(Config(machine=config.Machine("none")), ExitStack(), Chardevs())
 
     def open_disk(self, node: BlockNode) -> Backend:
         """See :class:`Fittings`."""
@@ -156,10 +157,10 @@ class Plugboard:
             self.devices.append(device)
             self.slots.append(slot)
 
-    def _add_console(self, spec: config.Device, chardevs: Mapping[str, Chardev]) -> None:
+    def _add_console(self, spec: config.Device) -> None:
         if self.consoles.device is None:
             raise OptionError(f"-device {spec.driver}", "needs a -device virtio-serial-device")
-        self.consoles.add(spec.id, chardevs[str(spec.get("chardev"))])
+        self.consoles.add(spec.id, self.chardevs.use(str(spec.get("chardev")), device_user(spec.id)))
 
     def _close_backends(self) -> None:
         for backends in self.backends.values():

@@ -29,6 +29,7 @@ from stratovirt.machine.info import MachineInfo, VcpuInfo
 from stratovirt.machine.inventory import Inventory
 from stratovirt.memory import BadAddress
 from stratovirt.nursery.balloon import BalloonControl
+from stratovirt.nursery.chardevs import ChardevControl
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.hotplug import Fittings, HotPlug
 from stratovirt.nursery.plugging import Plugboard
@@ -119,6 +120,7 @@ class Supervisor:
         fittings = fittings or Plugboard.without_guest()
         self.inventory: Inventory = HotPlug(self, fittings)
         self.balloon = BalloonControl(self, fittings.balloon)
+        self.chardevs = ChardevControl(self, fittings.chardevs)
         self._ending: Ending | None = None
         self._ended = trio.Event()
 

@@ -479,6 +479,23 @@ class QueryNamedBlockNodes(NamedTuple):
         )
 
 
+class RingbufRead(NamedTuple):
+    """Arguments of ringbuf-read."""
+
+    device: str
+    size: int
+    format: str | None = None
+
+    @classmethod
+    def from_wire(cls, given: Mapping[str, Any]) -> Self:
+        """From arguments that the command's schema has accepted."""
+        return cls(
+            device=given["device"],
+            size=given["size"],
+            format=given.get("format"),
+        )
+
+
 BY_COMMAND: Mapping[str, type[Arguments]] = {
     "balloon": Balloon,
     "blockdev-add": BlockdevAdd,
@@ -524,6 +541,7 @@ BY_COMMAND: Mapping[str, type[Arguments]] = {
     "query-uuid": NoArguments,
     "query-version": NoArguments,
     "quit": NoArguments,
+    "ringbuf-read": RingbufRead,
     "stop": NoArguments,
     "system_powerdown": NoArguments,
     "system_reset": NoArguments,

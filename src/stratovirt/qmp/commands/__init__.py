@@ -7,9 +7,10 @@ which commands have a contract and no code yet.
 """
 
 from stratovirt.qmp.commands import (
+    balloon,
     block,
+    chardevs,
     descriptors,
-    devices,
     hotplug,
     human,
     introspection,
@@ -22,8 +23,9 @@ from stratovirt.qmp.commands import (
 
 HANDLERS = (
     *block.HANDLERS,
+    *chardevs.HANDLERS,
     *descriptors.HANDLERS,
-    *devices.HANDLERS,
+    *balloon.HANDLERS,
     *hotplug.HANDLERS,
     *human.HANDLERS,
     *introspection.HANDLERS,

@@ -27,6 +27,7 @@ DRIVERS: dict[str, DeviceKind] = {
     "virtio-net-mmio": "net",
     "virtio-net-device": "net",
 }
+CONSOLE_DRIVER = "virtconsole"
 STANDARD_VM_DRIVERS = re.compile(r".*-pci$|pcie-root-port$|.*-pci-.*")
 STANDARD_VM_ARGUMENTS = ("bus", "host", "multifunction", "vectors", "lun")
 """Arguments that only the standard VM can honour; ``romfile`` and the like are sent by clients to both."""
@@ -85,6 +86,11 @@ async def netdev_del(context: Context, arguments: NetdevDel) -> Reply:
 
 @command("device_add")
 async def device_add(context: Context, arguments: DeviceAdd) -> Reply:
+    if arguments.driver == CONSOLE_DRIVER:
+        if arguments.chardev is None:
+            raise CommandError(f"device_add: argument 'chardev' is missing: a {CONSOLE_DRIVER} needs one")
+        await context.control.inventory.plug_console(arguments.id, arguments.chardev)
+        return Reply()
     kind = _kind(arguments.driver)
     _refuse_what_no_slot_can_do(arguments)
     named = arguments.drive if kind == "block" else arguments.netdev
@@ -113,9 +119,8 @@ def _kind(driver: str) -> DeviceKind:
         return DRIVERS[driver]
     if STANDARD_VM_DRIVERS.fullmatch(driver):
         raise CommandError(f"device_add: driver {quote(driver)}: the standard VM is not built yet")
-    raise CommandError(
-        f"device_add: driver {quote(driver)}: cannot be hot-plugged; known are {', '.join(DRIVERS)}"
-    )
+    known = ", ".join((*DRIVERS, CONSOLE_DRIVER))
+    raise CommandError(f"device_add: driver {quote(driver)}: cannot be hot-plugged; known are {known}")
 
 
 def _refuse_what_no_slot_can_do(arguments: DeviceAdd) -> None:

@@ -10,11 +10,7 @@ from typing import Any
 from stratovirt.errors import CommandError
 from stratovirt.qmp.handler import Context, Handler, Reply
 
-NOT_BUILT = (
-    "chardev-add",
-    "chardev-remove",
-    "migrate",
-)
+NOT_BUILT = ("migrate",)
 
 
 def _refusing(name: str) -> Handler:

@@ -1,4 +1,4 @@
-"""What is plugged into the machine, and what is behind it."""
+"""The balloon: balloon, query-balloon."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from stratovirt.qmp.handler import Context, Reply, command
 
 if TYPE_CHECKING:
     from stratovirt.qmp.arguments import Balloon, NoArguments
-
-
-@command("query-chardev")
-async def query_chardev(context: Context, arguments: NoArguments) -> Reply:
-    return Reply(
-        [
-            {"label": chardev.label, "filename": chardev.filename, "frontend-open": chardev.in_use}
-            for chardev in context.control.info.chardevs
-        ]
-    )
 
 
 @command("balloon")
@@ -35,4 +25,4 @@ async def query_balloon(context: Context, arguments: NoArguments) -> Reply:
     return Reply({"actual": info.actual, "stats": stats, "last-update": info.statistics.time})
 
 
-HANDLERS = (query_chardev, balloon, query_balloon)
+HANDLERS = (balloon, query_balloon)
