@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-APT_PACKAGES := gcc libc6-dev linux-libc-dev busybox-static acpica-tools iproute2 ncat passt e2fsprogs mount
+APT_PACKAGES := gcc libc6-dev linux-libc-dev busybox-static acpica-tools iproute2 ncat passt e2fsprogs mount qemu-system-common qemu-utils
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check soak bench wheel docs clean

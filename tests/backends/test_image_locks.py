@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from stratovirt.backends.disk.raw import RawOptions, open_raw
+from stratovirt.backends.disk.options import DiskOptions
+from stratovirt.backends.disk.raw import open_raw
 from stratovirt.errors import ConfigError
 
-READER, WRITER = RawOptions(read_only=True), RawOptions()
+READER, WRITER = DiskOptions(read_only=True), DiskOptions()
 QEMU = shutil.which("qemu-system-x86_64")
 SECONDS = 30
 HELLO, QUIT = b'{"execute":"qmp_capabilities"}\n', b'{"execute":"quit"}\n'
@@ -27,7 +28,7 @@ def image(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def held(image: Path, options: RawOptions) -> Iterator[None]:
+def held(image: Path, options: DiskOptions) -> Iterator[None]:
     disk = open_raw(str(image), options)
     try:
         yield
@@ -43,7 +44,9 @@ def held(image: Path, options: RawOptions) -> Iterator[None]:
         (WRITER, READER, "in use by another program, which writes to it"),
     ],
 )
-def test_a_writer_shares_with_nobody(image: Path, first: RawOptions, second: RawOptions, reason: str) -> None:
+def test_a_writer_shares_with_nobody(
+    image: Path, first: DiskOptions, second: DiskOptions, reason: str
+) -> None:
     with held(image, first):
         with pytest.raises(ConfigError) as caught:
             open_raw(str(image), second)
@@ -74,7 +77,7 @@ def qemu(image: Path, mode: str) -> list[str]:
     ],
 )
 def test_qemu_obeys_our_locks_and_we_obey_its(
-    image: Path, ours: RawOptions, theirs: str, shared: bool
+    image: Path, ours: DiskOptions, theirs: str, shared: bool
 ) -> None:
     with held(image, ours):
         done = subprocess.run(

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stratovirt.backends.disk.raw import RawDisk, RawOptions, open_raw
+from stratovirt.backends.disk.options import DiskOptions
+from stratovirt.backends.disk.raw import RawDisk, open_raw
 from stratovirt.backends.disk.segments import behind, pieces, total
 from stratovirt.errors import ConfigError
 
@@ -30,7 +31,7 @@ def image(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened(path: Path, options: RawOptions) -> Iterator[RawDisk]:
+def opened(path: Path, options: DiskOptions) -> Iterator[RawDisk]:
     try:
         disk = open_raw(str(path), options)
     except ConfigError as error:
@@ -48,7 +49,7 @@ def segments_of(*lengths: int, at: int = 0) -> list[memoryview]:
     return [memoryview(bytearray(at + length))[at:] for length in lengths]
 
 
-def refusal(path: Path, options: RawOptions) -> str:
+def refusal(path: Path, options: DiskOptions) -> str:
     with pytest.raises(ConfigError) as caught:
         open_raw(str(path), options)
     assert str(caught.value).startswith(f"{path}: ")
@@ -75,7 +76,7 @@ def test_any_segments_at_any_sector_are_written_and_read_in_their_order(
         segment[:] = os.urandom(len(segment))
     expected = bytearray(CONTENT)
     expected[offset : offset + total(segments)] = b"".join(segments)
-    with opened(image, RawOptions(direct=direct)) as disk:
+    with opened(image, DiskOptions(direct=direct)) as disk:
         disk.write(offset, segments)
         back = segments_of(*map(len, segments), at=at)
         disk.read(offset, back)
@@ -98,7 +99,7 @@ def test_segments_are_one_run_of_bytes_however_they_are_cut(lengths: list[int], 
 
 @DIRECT
 def test_an_image_that_has_become_shorter_is_an_error_and_no_endless_loop(image: Path, direct: bool) -> None:
-    with opened(image, RawOptions(direct=direct)) as disk:
+    with opened(image, DiskOptions(direct=direct)) as disk:
         os.truncate(image, SIZE // 2)
         with pytest.raises(OSError, match="has become shorter"):
             disk.read(SIZE // 2 - 4096, segments_of(8192))
@@ -110,11 +111,11 @@ def allocated(path: Path) -> int:
 
 def test_a_discard_gives_space_back_only_if_asked_for(image: Path) -> None:
     before = allocated(image)
-    with opened(image, RawOptions()) as disk:
+    with opened(image, DiskOptions()) as disk:
         disk.discard(0, SIZE // 2)
         assert allocated(image) == before
         assert image.read_bytes() == CONTENT
-    with opened(image, RawOptions(discard=True)) as disk:
+    with opened(image, DiskOptions(discard=True)) as disk:
         disk.discard(0, SIZE // 2)
     assert allocated(image) <= before // 2
     assert image.read_bytes() == bytes(SIZE // 2) + CONTENT[SIZE // 2 :]
@@ -125,7 +126,7 @@ def test_a_discard_gives_space_back_only_if_asked_for(image: Path) -> None:
 def test_zeroes_are_written_whatever_the_file_system_can(
     image: Path, monkeypatch: pytest.MonkeyPatch, direct: bool, can: bool
 ) -> None:
-    with opened(image, RawOptions(direct=direct, discard=True)) as disk:
+    with opened(image, DiskOptions(direct=direct, discard=True)) as disk:
         if not can:
             monkeypatch.setattr(disk._space, "zero", lambda *_, **__: False)
         disk.write_zeroes(512, 100 << 10, unmap=True)
@@ -138,7 +139,7 @@ def test_zeroes_are_written_whatever_the_file_system_can(
 
 def test_written_zeroes_are_detected_where_asked_for(image: Path) -> None:
     before = allocated(image)
-    with opened(image, RawOptions(detect_zeroes="unmap", discard=True)) as disk:
+    with opened(image, DiskOptions(detect_zeroes="unmap", discard=True)) as disk:
         disk.write(0, segments_of(SIZE // 2))
         assert allocated(image) <= before // 2
         disk.write(0, [memoryview(b"x" * 512), *segments_of(SIZE // 2 - 512)])
@@ -147,14 +148,14 @@ def test_written_zeroes_are_detected_where_asked_for(image: Path) -> None:
 
 def test_a_last_part_of_a_sector_is_not_on_the_disk(image: Path) -> None:
     os.truncate(image, 1000)
-    with opened(image, RawOptions(read_only=True)) as disk:
+    with opened(image, DiskOptions(read_only=True)) as disk:
         assert disk.size == 512
 
 
 def test_direct_io_needs_whole_blocks(image: Path) -> None:
     os.truncate(image, 1000)
     assert re.search(
-        "needs a size that is a multiple of|no direct I/O", refusal(image, RawOptions(direct=True))
+        "needs a size that is a multiple of|no direct I/O", refusal(image, DiskOptions(direct=True))
     )
 
 
@@ -165,15 +166,15 @@ def make_fifo(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "reason"),
     [
-        (lambda path: None, RawOptions(), "No such file or directory"),
-        (Path.mkdir, RawOptions(), "Is a directory"),
-        (Path.mkdir, RawOptions(read_only=True), "is not a regular file or a block device"),
-        (make_fifo, RawOptions(), "is not a regular file or a block device"),
-        (Path.touch, RawOptions(host_device=True), "is not a block device"),
+        (lambda path: None, DiskOptions(), "No such file or directory"),
+        (Path.mkdir, DiskOptions(), "Is a directory"),
+        (Path.mkdir, DiskOptions(read_only=True), "is not a regular file or a block device"),
+        (make_fifo, DiskOptions(), "is not a regular file or a block device"),
+        (Path.touch, DiskOptions(host_device=True), "is not a block device"),
     ],
 )
 def test_what_is_no_image_is_refused_by_name(
-    tmp_path: Path, make: Callable[[Path], object], options: RawOptions, reason: str
+    tmp_path: Path, make: Callable[[Path], object], options: DiskOptions, reason: str
 ) -> None:
     path = tmp_path / "image"
     make(path)
@@ -183,7 +184,7 @@ def test_what_is_no_image_is_refused_by_name(
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_file_without_permission_is_refused_by_name(image: Path) -> None:
     image.chmod(0o400)
-    assert refusal(image, RawOptions()) == "Permission denied"
+    assert refusal(image, DiskOptions()) == "Permission denied"
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def loop_device(image: Path) -> Iterator[Path]:
 
 @DIRECT
 def test_a_block_device_is_a_disk_of_its_size(loop_device: Path, image: Path, direct: bool) -> None:
-    with opened(loop_device, RawOptions(host_device=True, direct=direct, discard=True)) as disk:
+    with opened(loop_device, DiskOptions(host_device=True, direct=direct, discard=True)) as disk:
         assert disk.size == SIZE
         disk.write(4096, [memoryview(b"y" * 4096)])
         disk.discard(8192, 4096)

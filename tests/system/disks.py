@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +34,11 @@ def drive(path: Path, id: str, more: str = "", device: str = "") -> list[str]:
 def sha256(path: Path, length: int | None = None) -> str:
     with path.open("rb") as file:
         return hashlib.sha256(file.read(length)).hexdigest()
+
+
+def fsck(disk: Path) -> int:
+    """Exit status of e2fsck: 0 is a clean file system."""
+    return subprocess.run(["e2fsck", "-fn", disk], capture_output=True, check=False).returncode
 
 
 @asynccontextmanager

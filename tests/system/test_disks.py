@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.disks import MIB, drive, image, sha256, shell
+from tests.system.disks import MIB, drive, fsck, image, sha256, shell
 from tests.system.qmp import Qmp
 from tests.system.vm import started
 
@@ -45,11 +45,6 @@ async def test_a_read_only_disk_refuses_writes(guest: Options, tmp_path: Path) -
         assert (await linux.run("dd if=/dev/zero of=/dev/vda bs=4k count=1 conv=fsync")).status != 0
         assert (await linux.run("head -c 8 /dev/vda")).check() == "precious"
     assert sha256(disk) == before
-
-
-def fsck(disk: Path) -> int:
-    """Exit status of e2fsck: 0 is a clean file system."""
-    return subprocess.run(["e2fsck", "-fn", disk], capture_output=True, check=False).returncode
 
 
 def file_in(disk: Path, name: str, scratch: Path) -> str:

@@ -38,7 +38,6 @@ NOT_BUILT = (
     NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else []),
     NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
     NotBuilt("drive", "if=pflash", lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"]),
-    NotBuilt("drive", "format=qcow2", lambda c: ["format=qcow2" for d in c.drives if d.format == "qcow2"]),
     _netdev(VhostUserNetdev, "vhost-user"),
     _driver("vhost-vsock-device"),
     _driver("vhost-user-fs-device"),

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from stratovirt.backends.disk.contract import SECTOR, Disk
-from stratovirt.backends.disk.raw import RawOptions, open_raw
+from stratovirt.backends.disk.options import DiskOptions
+from stratovirt.backends.disk.raw import open_raw
+from stratovirt.backends.disk.storage_daemon import PROGRAM, ServedDisk, Starter
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.blk import QUEUE_SIZE, VirtioBlock
 from stratovirt.errors import CommandError, ConfigError, OptionError
 from stratovirt.machine.inventory import BlockNode, DeviceRequest, PluggedDevice
+from stratovirt.nursery.helpers import Helper, Helpers
 from stratovirt.nursery.hotplug import Backend, Slot
 from stratovirt.nursery.iothreads import IoThread
 
@@ -22,28 +25,29 @@ BLOCK_SLOTS = 4
 DRIVER = "virtio-blk-device"
 
 
-def open_disk(node: BlockNode) -> Disk:
+def open_disk(node: BlockNode, start: Starter, helpers: Helpers) -> Disk:
     """Open, check and lock the image of ``node``.
 
+    :param start: as :class:`ServedDisk` wants it.
     :raises ConfigError: it cannot be used; the text starts with its path.
     """
-    if node.driver != "raw":
-        raise ConfigError(f"{node.filename}: format {node.driver} is not built yet")
-    return open_raw(
-        node.filename,
-        RawOptions(
-            host_device=node.host_device,
-            read_only=node.read_only,
-            direct=node.direct,
-            no_flush=node.no_flush,
-            discard=node.discard,
-            iops=node.iops_total,
-            detect_zeroes=node.detect_zeroes,
-        ),
+    options = DiskOptions(
+        host_device=node.host_device,
+        read_only=node.read_only,
+        direct=node.direct,
+        no_flush=node.no_flush,
+        discard=node.discard,
+        iops=node.iops_total,
+        detect_zeroes=node.detect_zeroes,
     )
+    if node.driver == "raw":
+        return open_raw(node.filename, options)
+    disk = ServedDisk(node.filename, node.driver, options, start)
+    helpers.adopt(Helper(f"{PROGRAM} of {node.name}", disk.take_output()))
+    return disk
 
 
-def open_drive(drive: config.Drive) -> tuple[BlockNode, Disk]:
+def open_drive(drive: config.Drive, helpers: Helpers) -> tuple[BlockNode, Disk]:
     """What ``-drive`` asks for.
 
     :raises OptionError: it cannot be had.
@@ -61,7 +65,7 @@ def open_drive(drive: config.Drive) -> tuple[BlockNode, Disk]:
     if drive.aio in ("native", "io_uring"):
         log.warning("-drive id=%s: aio=%s has no effect: the disk's thread does its I/O", drive.id, drive.aio)
     try:
-        return node, open_disk(node)
+        return node, open_disk(node, lambda start: start(), helpers)
     except ConfigError as error:
         raise OptionError.about("-drive", error) from error
 

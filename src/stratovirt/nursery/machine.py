@@ -24,6 +24,9 @@ from stratovirt.nursery.vcpu import VcpuRunner
 
 log = logging.getLogger(__name__)
 
+# What a request in hand may still take when the machine ends; a disk that takes longer does not answer.
+STUCK_SECONDS = 2.0
+
 Task = Callable[[], Awaitable[None]]
 
 
@@ -40,6 +43,7 @@ class MachineTree:
         self.devices = [
             DeviceTask(transport, served_by.get(index)) for index, transport in enumerate(board.transports)
         ]
+        self._ended = trio.Event()
         self._frozen = False
         self._token = trio.lowlevel.current_trio_token()
         # Unbounded: a guest's requests are obeyed one by one and each closes the gates first.
@@ -57,6 +61,14 @@ class MachineTree:
         :param turn: the supervisor's, given up when the machine is attached or waits.
         """
         self._board.power.connect(self._guest_asked)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._free_stuck_devices)
+            try:
+                await self._run(tasks, wait_for, turn)
+            finally:
+                self._ended.set()
+
+    async def _run(self, tasks: Sequence[Task], wait_for: Sequence[trio.Event], turn: AsyncExitStack) -> None:
         async with self._send_request, trio.open_nursery() as nursery:
             for task in (*tasks, *(device.run for device in self.devices)):
                 nursery.start_soon(task)
@@ -70,6 +82,17 @@ class MachineTree:
                 await first_client.wait()
             self._supervisor.attach(self)
             await turn.aclose()
+
+    async def _free_stuck_devices(self) -> None:
+        """When all this ends: not at all if a device's thread waits for a host that does not answer."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(STUCK_SECONDS, shield=True) as patience:
+                await self._ended.wait()
+            if patience.cancelled_caught:
+                for device in self.devices:
+                    device.transport.device.interrupt()
 
     async def pause(self) -> None:
         """All vCPUs out of guest code, guest time stopped."""

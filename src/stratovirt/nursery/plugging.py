@@ -11,6 +11,8 @@ import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import trio
+
 from stratovirt.boot.platform import VIRTIO_GSIS
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.balloon import VirtioBalloon
@@ -136,7 +138,7 @@ class Plugboard:
 
     def open_disk(self, node: BlockNode) -> Backend:
         """See :class:`Fittings`."""
-        return disks.open_disk(node)
+        return disks.open_disk(node, trio.from_thread.run_sync, self.helpers)
 
     def open_netdev(self, netdev: Netdev) -> Backend:
         """See :class:`Fittings`."""
@@ -148,7 +150,7 @@ class Plugboard:
             self.slots.append(slot)
 
     def _add_drive(self, drive: config.Drive) -> None:
-        node, disk = disks.open_drive(drive)
+        node, disk = disks.open_drive(drive, self.helpers)
         self.nodes[node.name] = node
         self.backends["block"][node.name] = disk
 

@@ -42,5 +42,8 @@ class Disk(Protocol):
     def write_zeroes(self, offset: int, length: int, *, unmap: bool) -> None:
         """The range reads zero from now on; ``unmap``: its space may be given back."""
 
+    def interrupt(self) -> None:
+        """Let what a thread waits for in a method fail, if that can be done. Any thread; the machine ends."""
+
     def close(self) -> None:
         """Give the image back. Nobody may be using it."""

@@ -9,11 +9,11 @@ import os
 import stat
 import struct
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 from stratovirt.backends.disk.contract import SECTOR
 from stratovirt.backends.disk.direct import BufferedIo, DirectIo
 from stratovirt.backends.disk.locks import ImageInUse, lock_image
+from stratovirt.backends.disk.options import DiskOptions
 from stratovirt.backends.disk.segments import total
 from stratovirt.backends.disk.space import BLKGETSIZE64, ZEROES, DeviceSpace, FileSpace, is_zero
 from stratovirt.errors import ConfigError
@@ -22,26 +22,6 @@ log = logging.getLogger(__name__)
 
 ZEROES_AT_ONCE = 256
 """Buffers of zeroes per system call: 16 MiB."""
-
-
-class RawOptions(NamedTuple):
-    """How an image is used.
-
-    :ivar host_device: it has to be a block device.
-    :ivar direct: around the host's page cache.
-    :ivar no_flush: flushes do nothing.
-    :ivar discard: discards give space back; otherwise they do nothing.
-    :ivar iops: requests per second that its user may make; 0: any number.
-    :ivar detect_zeroes: writes of zeroes alone become write_zeroes; ``unmap``: their space is given back.
-    """
-
-    host_device: bool = False
-    read_only: bool = False
-    direct: bool = False
-    no_flush: bool = False
-    discard: bool = False
-    iops: int = 0
-    detect_zeroes: Literal["off", "on", "unmap"] = "off"
 
 
 class RawDisk:
@@ -56,7 +36,7 @@ class RawDisk:
         size: int,
         io: BufferedIo | DirectIo,
         space: FileSpace | DeviceSpace,
-        options: RawOptions,
+        options: DiskOptions,
     ) -> None:
         self.size = size
         self.read_only = options.read_only
@@ -96,12 +76,15 @@ class RawDisk:
             self._io.write(offset, part)
             offset, length = offset + total(part), length - total(part)
 
+    def interrupt(self) -> None:
+        """Nothing can be done: the kernel finishes what it was asked for."""
+
     def close(self) -> None:
         """See :class:`Disk`."""
         os.close(self._fd)
 
 
-def open_raw(filename: str, options: RawOptions) -> RawDisk:
+def open_raw(filename: str, options: DiskOptions) -> RawDisk:
     """Open, check and lock an image.
 
     :raises ConfigError: it cannot be used; the text starts with ``filename``.
@@ -121,20 +104,20 @@ def open_raw(filename: str, options: RawOptions) -> RawDisk:
         raise
 
 
-def _open(filename: str, options: RawOptions) -> int:
+def _open(filename: str, options: DiskOptions) -> int:
     """Nonblocking, for opening a FIFO would wait for its other end; on files and disks it does nothing."""
     flags = os.O_RDONLY if options.read_only else os.O_RDWR
     flags |= os.O_DIRECT if options.direct else 0
     return os.open(filename, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _reason(error: OSError, options: RawOptions) -> str:
+def _reason(error: OSError, options: DiskOptions) -> str:
     if options.direct and error.errno == errno.EINVAL:
         return "direct=on: its file system knows no direct I/O"
     return os.strerror(error.errno or 0)
 
 
-def _make(fd: int, filename: str, options: RawOptions) -> RawDisk:
+def _make(fd: int, filename: str, options: DiskOptions) -> RawDisk:
     mode = os.fstat(fd).st_mode
     is_device = stat.S_ISBLK(mode)
     if not is_device and (options.host_device or not stat.S_ISREG(mode)):

@@ -143,6 +143,11 @@ class VirtioBlock(VirtioDevice):
         """See :class:`VirtioDevice`."""
         self._writeback = True
 
+    def interrupt(self) -> None:
+        """See :class:`VirtioDevice`."""
+        if (disk := self.disk) is not None:
+            disk.interrupt()
+
     def attached(self, reactor: Reactor) -> None:
         """See :class:`VirtioDevice`."""
         if self.disk is not None and self.disk.iops:

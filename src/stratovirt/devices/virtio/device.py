@@ -111,6 +111,9 @@ class VirtioDevice:
     def reset(self) -> None:
         """To power-on state, by the driver or with the machine; backends stay. With the lock held."""
 
+    def interrupt(self) -> None:
+        """Let :meth:`serve` return soon, if it waits for the host: the machine ends. Any thread."""
+
     def close(self) -> None:
         """Give back what the device holds; it is not used any more."""
 
