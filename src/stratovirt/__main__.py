@@ -38,9 +38,11 @@ def _run(argv: Sequence[str]) -> int:
         options = with_terminal(options)
 
     from stratovirt.nursery.daemon import daemonize
+    from stratovirt.nursery.deferred import defer
     from stratovirt.nursery.prelude import Preparation
 
     ready = daemonize() if options.daemonize else _nothing
+    defer("trio")
     with Preparation(options) as preparation:
         from stratovirt.nursery.launch import launch
         from stratovirt.nursery.log import set_up_log

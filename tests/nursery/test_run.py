@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import trio
 
 from stratovirt.accel.choose import Choice
 from stratovirt.boot.plan import BootRequest, plan
+from stratovirt.chardev.port import BytePort
 from stratovirt.chardev.protocol import Chardev, Handler
 from stratovirt.chardev.sinks import RingBuffer
 from stratovirt.chardev.unix import UnixServer
@@ -51,13 +52,16 @@ class FailingChardev(RingBuffer):
 class Running:
     """A run under test."""
 
-    def __init__(self, monitor: Path) -> None:
+    def __init__(self, monitor: Path, port: BytePort) -> None:
         self.monitor = monitor
+        self.port = port
         self.exit_code: int | None = None
 
 
-def build(request: BootRequest) -> Microvm:
-    return Microvm(Choice("tcg", "a test"), plan(request))
+def build(request: BootRequest, port: BytePort) -> Microvm:
+    board = Microvm(Choice("tcg", "a test"), plan(request))
+    board.add_console(port)
+    return board
 
 
 @asynccontextmanager
@@ -69,16 +73,22 @@ async def running(
     shared: bool = False,
     reboot: bool = True,
     shutdown: bool = True,
+    take: Callable[[Microvm], Microvm] = lambda board: board,
 ) -> AsyncIterator[Running]:
-    """A machine whose kernel is ``code``; the block has to end it."""
+    """A machine whose kernel is ``code``; the block has to end it.
+
+    :param take: what is done with the board, in a thread, before the tree has it.
+    """
     kernel = directory / "kernel"
     kernel.write_bytes(code + bytes(64))
     request = BootRequest(str(kernel), None, "", 128 << 20)
     socket = UnixServer("qmp", str(directory / "qmp.sock"))
     socket.open()
-    running = Running(directory / "qmp.sock")
+    port = BytePort()
+    running = Running(directory / "qmp.sock", port)
     launch = Launch(
-        take_board=lambda: build(request),
+        take_board=lambda: take(build(request, port)),
+        port=port,
         console=console,
         terminal=console if shared else None,
         monitors=[Monitor(socket, Throttle.DELAY)],
@@ -99,6 +109,7 @@ async def running(
                 yield running
     finally:
         socket.close()
+        port.close()
 
 
 async def crashed(qmp: Qmp) -> None:
@@ -244,8 +255,10 @@ async def test_an_initrd_that_cannot_be_used_is_a_refused_start(tmp_path: Path) 
     kernel.write_bytes(POWERS_OFF)
     request = BootRequest(str(kernel), str(tmp_path / "missing"), "", 128 << 20)
     ready: list[bool] = []
+    port = BytePort()
     launch = Launch(
-        lambda: build(request),
+        lambda: build(request, port),
+        port,
         None,
         [],
         [],
@@ -256,4 +269,5 @@ async def test_an_initrd_that_cannot_be_used_is_a_refused_start(tmp_path: Path) 
     )
     with trio.fail_after(SECONDS):
         assert await run(launch) == 1
+    port.close()
     assert ready == []

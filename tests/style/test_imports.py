@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,3 +136,18 @@ def test_only_the_tree_starts_threads() -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("Thread", "to_thread", "ThreadPoolExecutor")
     ]
     assert {name.split("/")[0] for name in starters} <= {"nursery"}
+
+
+def test_the_guest_has_its_head_start_before_trio_is_loaded() -> None:
+    """What a start imports until then only names trio; to define a class on one of its own would load it."""
+    script = (
+        "import sys\n"
+        "from stratovirt.nursery.deferred import defer\n"
+        "defer('trio')\n"
+        "import stratovirt.__main__, stratovirt.nursery.prelude, stratovirt.nursery.launch\n"
+        "from stratovirt.chardev import pty, sinks, stdio, tcp, unix\n"
+        "assert 'trio._core' not in sys.modules\n"
+        "import trio\n"
+        "assert trio.Event() is not None and 'trio._core' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

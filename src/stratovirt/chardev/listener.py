@@ -11,6 +11,7 @@ import math
 import socket
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
+from functools import cached_property
 
 import trio
 
@@ -29,14 +30,18 @@ _log = logging.getLogger(__name__)
 
 
 class SocketServer(ABC):
-    """A listening socket. ``first_client`` is set by the first connection (QEMU's ``wait=on``)."""
+    """A listening socket."""
 
     def __init__(self, id: str, family: socket.AddressFamily, address: str) -> None:
         self.id = id
-        self.first_client = trio.Event()
         self._family = family
         self._address = address  # for messages
         self._socket: socket.socket | None = None
+
+    @cached_property
+    def first_client(self) -> trio.Event:
+        """Set by the first connection (QEMU's ``wait=on``)."""
+        return trio.Event()
 
     @property
     @abstractmethod

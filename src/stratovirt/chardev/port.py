@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 
 import trio
 
@@ -55,12 +56,16 @@ class BytePort:
         self._attached = False
         self._output_ready = Wakeup()
         self._input_taken = Wakeup()
-        self._progress = trio.lowlevel.ParkingLot()
         self.line = Line(self._output_ready.fd, self._input_taken.fd)
         """The buffers."""
         self.put = self.line.put
         self.room = self.line.room
         self.take = self.line.take
+
+    @cached_property
+    def _progress(self) -> trio.lowlevel.ParkingLot:
+        """Who waits for output to go away."""
+        return trio.lowlevel.ParkingLot()
 
     @property
     def attached(self) -> bool:
@@ -71,6 +76,10 @@ class BytePort:
     def dropped(self) -> int:
         """Bytes of output that no reader has seen: off the scrollback's end, or written without room."""
         return self.line.dropped()
+
+    def expect_reader(self) -> None:
+        """Keep all output for a stream that is on its way, as if it were attached already."""
+        self.line.set_attached(True)
 
     # The stream's side: trio.
 

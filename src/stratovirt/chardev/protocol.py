@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-Handler = Callable[[trio.abc.Stream], Awaitable[None]]
+Handler = Callable[["trio.abc.Stream"], Awaitable[None]]
 """Serves one connection: talks over the stream until it is done. It need not close the stream. Socket
 streams are :class:`trio.SocketStream`. What it raises ends :meth:`Chardev.serve`."""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 import trio
 
 from stratovirt.chardev.protocol import Handler
 from stratovirt.errors import ConfigError
-
-_log = logging.getLogger(__name__)
 
 RINGBUF_SIZE = 64 << 10
 """Bytes a ring buffer keeps when no size is given, as in QEMU."""
@@ -43,7 +40,9 @@ class File:
         """Run ``handler`` once; its output goes to the page cache, which does not block for long."""
         if self._fd is None:
             raise RuntimeError(f"chardev {self.id} is not open")
-        await _serve_output(handler, _FileOutput(trio.lowlevel.FdStream(os.dup(self._fd)), self._path))
+        from stratovirt.chardev.streams import FileOutput
+
+        await _serve_output(handler, FileOutput(trio.lowlevel.FdStream(os.dup(self._fd)), self._path))
 
     def close(self) -> None:
         """Close the file."""
@@ -75,7 +74,7 @@ class RingBuffer:
 
     async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
         """Run ``handler`` once."""
-        await _serve_output(handler, _Keeper(self._kept, self._size))
+        await _serve_kept(handler, self._kept, self._size)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -94,66 +93,20 @@ class Null:
 
     async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
         """Run ``handler`` once."""
-        await _serve_output(handler, _Keeper(bytearray(), 0))
+        await _serve_kept(handler, bytearray(), 0)
 
     def close(self) -> None:
         """Nothing to give back."""
 
 
-class _Keeper(trio.abc.SendStream):
-    """Keeps the last ``size`` bytes of what is sent in ``kept``."""
-
-    def __init__(self, kept: bytearray, size: int) -> None:
-        self._kept = kept
-        self._size = size
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.lowlevel.checkpoint()
-        self._kept += data
-        del self._kept[: max(0, len(self._kept) - self._size)]
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-
-class _FileOutput(trio.abc.SendStream):
-    """Output into a file; what it does not take, as on a full disk, is lost, and the log says so once."""
-
-    def __init__(self, file: trio.lowlevel.FdStream, path: str) -> None:
-        self._file = file
-        self._path = path
-        self._failing = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            await self._file.send_all(data)
-        except trio.BrokenResourceError as error:
-            if not self._failing:
-                _log.warning("%s: output is lost: %s", self._path, error.__cause__)
-            self._failing = True
-        else:
-            self._failing = False
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._file.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._file.aclose()
-
-
-class _Silence(trio.abc.ReceiveStream):
-    """The input of a device that has none: nothing ever comes, and it never ends."""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await trio.sleep_forever()
-
-    async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-
 async def _serve_output(handler: Handler, output: trio.abc.SendStream) -> None:
-    async with trio.StapledStream(output, _Silence()) as stream:
+    from stratovirt.chardev.streams import Silence
+
+    async with trio.StapledStream(output, Silence()) as stream:
         await handler(stream)
+
+
+async def _serve_kept(handler: Handler, kept: bytearray, size: int) -> None:
+    from stratovirt.chardev.streams import Keeper
+
+    await _serve_output(handler, Keeper(kept, size))

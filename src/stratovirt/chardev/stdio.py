@@ -49,6 +49,8 @@ class Stdio:
 
     async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
         """Run ``handler`` once. On a terminal only in the main thread, for SIGCONT's sake."""
+        from stratovirt.chardev.streams import EndlessInput
+
         keyboard = EndlessInput(trio.lowlevel.FdStream(_reopen(STDIN, os.O_RDONLY)))
         screen = trio.lowlevel.FdStream(_reopen(STDOUT, os.O_WRONLY))
         async with trio.StapledStream(screen, keyboard) as stream:
@@ -76,22 +78,6 @@ class Stdio:
     def close(self) -> None:
         """Restore the terminal."""
         self._terminal.restore()
-
-
-class EndlessInput(trio.abc.ReceiveStream):
-    """A stream whose end is only silence."""
-
-    def __init__(self, source: trio.abc.ReceiveStream) -> None:
-        self._source = source
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._source.receive_some(max_bytes)
-        if not data:
-            await trio.sleep_forever()
-        return data
-
-    async def aclose(self) -> None:
-        await self._source.aclose()
 
 
 def _reopen(fd: int, access: int) -> int:

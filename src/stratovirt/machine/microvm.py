@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stratovirt.accel import choose
-from stratovirt.accel.protocol import Accelerator
+from stratovirt.accel.protocol import Accelerator, VcpuThread
 from stratovirt.boot.plan import BootPlan
 from stratovirt.boot.platform import EVENT_POWER_BUTTON, VirtioSlot
 from stratovirt.devices.power import I8042, EventDevice, ResetRegister, SleepRegisters
@@ -46,7 +46,7 @@ class Resettable(Protocol):
 
 
 class Microvm:
-    """A board with its kernel loaded; with a console added it is ready to run.
+    """A board with its kernel loaded; with a console added it is ready to run, in ``threads``.
 
     Planning and building take a tenth of a second each, or more: both belong in a thread.
 
@@ -81,6 +81,7 @@ class Microvm:
             self.memory.close()
             raise
         self.memory.written = self.accelerator.memory_written
+        self.threads: list[VcpuThread] = list(self.accelerator.threads)
         self.transports: list[VirtioMmio] = []
         try:
             self._devices = self._add_devices()

@@ -19,12 +19,13 @@ class PowerLine:
 
     def reset(self) -> None:
         """The guest has pulled its reset line."""
-        self._tell(Cause.GUEST_RESET)
+        self.tell(Cause.GUEST_RESET)
 
     def power_off(self) -> None:
         """The guest has entered S5."""
-        self._tell(Cause.GUEST_SHUTDOWN)
+        self.tell(Cause.GUEST_SHUTDOWN)
 
-    def _tell(self, cause: Cause) -> None:
+    def tell(self, cause: Cause) -> None:
+        """Pass on what the guest asked for."""
         if self._listener is not None:
             self._listener(cause)

@@ -19,6 +19,9 @@ from stratovirt.machine.chardevs import ChardevRequest
 from stratovirt.machine.info import ChardevInfo
 from stratovirt.nursery.backends import make_chardev
 
+MONITOR = "a monitor"
+"""What monitors are called as users of a character device."""
+
 
 class Chardevs:
     """Character devices by id, and the user of each."""

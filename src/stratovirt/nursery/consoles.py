@@ -5,8 +5,6 @@ The law: a console's task has ended before its character device is anybody else'
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import trio
 
 from stratovirt.chardev.protocol import Chardev
@@ -16,19 +14,19 @@ from stratovirt.errors import ConfigError
 from stratovirt.nursery.console import Carrier, Console
 
 
-@dataclass
 class Virtconsole:
     """A console that is plugged in.
 
-    :ivar number: of its port: hvc0 for the first, as a rule.
-    :ivar chardev: id of the character device.
+    :param number: of its port: hvc0 for the first, as a rule.
+    :param chardev: id of the character device.
     """
 
-    number: int
-    chardev: str
-    console: Console
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    gone: trio.Event = field(default_factory=trio.Event)
+    def __init__(self, number: int, chardev: str, console: Console) -> None:
+        self.number = number
+        self.chardev = chardev
+        self.console = console
+        self.scope = trio.CancelScope()
+        self.gone = trio.Event()
 
 
 class Consoles:

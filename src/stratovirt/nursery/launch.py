@@ -1,36 +1,43 @@
 """From a Config to a run: what can be refused at once is refused here, before trio starts.
 
 The law: what is claimed here (sockets, files, the terminal, the pidfile) is given back here, on every
-way out.
+way out. Nothing uses trio before all is claimed and the guest has its head start: trio is loaded beside it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-
-import trio
+from typing import NamedTuple
 
 from stratovirt.chardev.listener import SocketServer
+from stratovirt.chardev.port import BytePort
 from stratovirt.chardev.protocol import Chardev
 from stratovirt.chardev.stdio import Stdio
 from stratovirt.cli import Config, config
 from stratovirt.errors import OptionError
-from stratovirt.nursery import run
 from stratovirt.nursery.backends import make_chardev, make_socket
-from stratovirt.nursery.chardevs import Chardevs
+from stratovirt.nursery.chardevs import MONITOR, Chardevs
 from stratovirt.nursery.daemon import pidfile
-from stratovirt.nursery.describe import machine_info
-from stratovirt.nursery.monitors import Monitor, ReadlineMonitor
 from stratovirt.nursery.plugging import Plugboard
 from stratovirt.nursery.prelude import Preparation
 from stratovirt.nursery.ram import claim_ram
-from stratovirt.qmp.flow import Throttle
 
 log = logging.getLogger(__name__)
 
-MONITOR = "a monitor"
+
+class Claimed(NamedTuple):
+    """What a run has of the host.
+
+    :ivar sockets: of ``-qmp``, in the command line's order.
+    :ivar port: where the line of the first serial port ends.
+    """
+
+    chardevs: Chardevs
+    sockets: Sequence[Chardev]
+    port: BytePort
+    plugboard: Plugboard
 
 
 def launch(options: Config, preparation: Preparation, ready: Callable[[], None]) -> int:
@@ -41,35 +48,79 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
     """
     log.info("%s", preparation.accelerator)
     preparation.check()
-    with ExitStack() as claimed:
-        chardevs = Chardevs()
-        claimed.callback(chardevs.close)
-        for spec in options.chardevs:
-            chardevs.add(make_chardev(spec))
-        sockets = [_qmp_monitor(number, spec, chardevs) for number, spec in enumerate(options.qmp)]
-        monitors = [*sockets, *(_monitor(spec, chardevs) for spec in options.mons)]
-        for chardev in chardevs:
-            chardev.open()
-        claimed.enter_context(pidfile(options.pidfile))
-        console = _serial(options, chardevs)
-        plugboard = Plugboard(options, claimed, chardevs)
-        preparation.build(plugboard.devices, claim_ram(options, claimed))
-        return run.main(
-            run.Launch(
-                take_board=preparation.take_board,
-                console=console,
-                terminal=_terminal(options, chardevs),
-                monitors=monitors,
-                wait_for=_awaited(options, sockets, chardevs),
-                ready=ready,
-                freeze=options.freeze,
-                reboot=not options.no_reboot,
-                shutdown=not options.no_shutdown,
-                info=machine_info(options, preparation.accelerator.name),
-                fittings=plugboard,
-                tasks=[plugboard.helpers.run],
-            )
+    with ExitStack() as stack:
+        claimed = _claim(options, stack)
+        waited_for = _waited_for(options, claimed)
+        stack.callback(preparation.discard_board)
+        preparation.build(
+            claimed.plugboard.devices,
+            claim_ram(options, stack),
+            claimed.port,
+            head_start=not options.freeze and not waited_for,
         )
+        return _run(options, preparation, ready, claimed, waited_for)
+
+
+def _claim(options: Config, stack: ExitStack) -> Claimed:
+    chardevs = Chardevs()
+    stack.callback(chardevs.close)
+    for spec in options.chardevs:
+        chardevs.add(make_chardev(spec))
+    sockets = [_add_socket(number, spec, chardevs) for number, spec in enumerate(options.qmp)]
+    for chardev in chardevs:
+        chardev.open()
+    stack.enter_context(pidfile(options.pidfile))
+    port = BytePort()
+    stack.callback(port.close)
+    serial = options.serial.chardev if options.serial is not None else None
+    if any(spec.id == serial and _reads_at_once(spec) for spec in options.chardevs):
+        port.expect_reader()
+    return Claimed(chardevs, sockets, port, Plugboard(options, stack, chardevs))
+
+
+def _add_socket(number: int, spec: config.QmpMonitor, chardevs: Chardevs) -> Chardev:
+    socket = make_socket(f"compat_monitor{number}", spec.address, server=True)
+    if socket.id in chardevs:
+        raise OptionError(f"-chardev id={socket.id}", "is the name of a -qmp monitor")
+    chardevs.add(socket)
+    return socket
+
+
+def _reads_at_once(spec: config.Chardev) -> bool:
+    """Is there a reader from the start, not only once somebody has connected?"""
+    return not isinstance(spec, config.PtyChardev) and not (
+        isinstance(spec, config.SocketChardev) and spec.server
+    )
+
+
+def _run(
+    options: Config,
+    preparation: Preparation,
+    ready: Callable[[], None],
+    claimed: Claimed,
+    waited_for: Sequence[SocketServer],
+) -> int:
+    """Load trio and what needs it, while the guest already runs, and run the tree."""
+    from stratovirt.nursery import describe, monitors, run
+
+    chardevs = claimed.chardevs
+    return run.main(
+        run.Launch(
+            take_board=preparation.take_board,
+            port=claimed.port,
+            console=_serial(options, chardevs),
+            monitors=monitors.make(options, claimed.sockets, chardevs),
+            terminal=_terminal(options, chardevs),
+            wait_for=[listener.first_client for listener in waited_for],
+            ready=ready,
+            freeze=options.freeze,
+            reboot=not options.no_reboot,
+            shutdown=not options.no_shutdown,
+            info=describe.machine_info(options, preparation.accelerator.name),
+            fittings=claimed.plugboard,
+            tasks=[claimed.plugboard.helpers.run],
+        )
+    )
 
 
 def _serial(options: Config, chardevs: Chardevs) -> Chardev | None:
@@ -86,19 +137,6 @@ def _carriers(options: Config, chardevs: Chardevs) -> list[Chardev]:
     return [chardevs[str(id)] for id in ids if id]
 
 
-def _qmp_monitor(number: int, spec: config.QmpMonitor, chardevs: Chardevs) -> Monitor:
-    socket = make_socket(f"compat_monitor{number}", spec.address, server=True)
-    if socket.id in chardevs:
-        raise OptionError(f"-chardev id={socket.id}", "is the name of a -qmp monitor")
-    chardevs.add(socket)
-    return Monitor(chardevs.use(socket.id, MONITOR), Throttle(spec.throttle))
-
-
-def _monitor(spec: config.Mon, chardevs: Chardevs) -> Monitor | ReadlineMonitor:
-    chardev = chardevs.use(spec.chardev, MONITOR)
-    return ReadlineMonitor(chardev) if spec.mode == "readline" else Monitor(chardev, Throttle.DELAY)
-
-
 def _terminal(options: Config, chardevs: Chardevs) -> Chardev | None:
     """The console where Ctrl-a's keys work: if asked for, or for a person; other input may carry any byte."""
     asked = options.serial is not None and options.serial.monitor
@@ -108,10 +146,12 @@ def _terminal(options: Config, chardevs: Chardevs) -> Chardev | None:
     return None
 
 
-def _awaited(options: Config, monitors: list[Monitor], chardevs: Chardevs) -> list[trio.Event]:
-    """The first connections that hold the boot: of every listener given without ``nowait``."""
-    listeners = [monitor.chardev for monitor, spec in zip(monitors, options.qmp, strict=True) if spec.wait]
+def _waited_for(options: Config, claimed: Claimed) -> list[SocketServer]:
+    """Whose first connection holds the boot: every listener given without ``nowait``."""
+    listeners = [socket for socket, spec in zip(claimed.sockets, options.qmp, strict=True) if spec.wait]
     listeners += [
-        chardevs[spec.id] for spec in options.chardevs if isinstance(spec, config.SocketChardev) and spec.wait
+        claimed.chardevs[spec.id]
+        for spec in options.chardevs
+        if isinstance(spec, config.SocketChardev) and spec.wait
     ]
-    return [listener.first_client for listener in listeners if isinstance(listener, SocketServer)]
+    return [listener for listener in listeners if isinstance(listener, SocketServer)]

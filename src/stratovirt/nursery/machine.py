@@ -39,7 +39,7 @@ class MachineTree:
     def __init__(self, board: Microvm, supervisor: Supervisor, served_by: Mapping[int, IoThread]) -> None:
         self._board = board
         self._supervisor = supervisor
-        self._runners = [VcpuRunner(thread, self._guest_ended) for thread in board.accelerator.threads]
+        self._runners = [VcpuRunner(thread, self._guest_ended) for thread in board.threads]
         self.devices = [
             DeviceTask(transport, served_by.get(index)) for index, transport in enumerate(board.transports)
         ]

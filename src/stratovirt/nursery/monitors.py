@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from stratovirt.chardev.protocol import Chardev
+from stratovirt.cli import Config, config
 from stratovirt.machine.control import MachineControl
-from stratovirt.nursery.console import SharedConsole
+from stratovirt.nursery.chardevs import MONITOR, Chardevs
 from stratovirt.nursery.describe import catalog
+from stratovirt.nursery.terminal import SharedConsole
 from stratovirt.qmp.flow import Throttle
 from stratovirt.qmp.handler import Reply
 
@@ -39,6 +41,21 @@ class ReadlineMonitor:
     """A human monitor on a character device."""
 
     chardev: Chardev
+
+
+def make(options: Config, sockets: Sequence[Chardev], chardevs: Chardevs) -> list[Monitor | ReadlineMonitor]:
+    """Those of ``-qmp``, each on its socket, and of ``-mon``, each on a character device by id."""
+    return [
+        *(
+            Monitor(chardevs.use(socket.id, MONITOR), Throttle(spec.throttle))
+            for socket, spec in zip(sockets, options.qmp, strict=True)
+        ),
+        *(_make(spec, chardevs.use(spec.chardev, MONITOR)) for spec in options.mons),
+    ]
+
+
+def _make(spec: config.Mon, chardev: Chardev) -> Monitor | ReadlineMonitor:
+    return ReadlineMonitor(chardev) if spec.mode == "readline" else Monitor(chardev, Throttle.DELAY)
 
 
 class Monitors:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -21,13 +20,14 @@ from stratovirt.chardev.protocol import Chardev
 from stratovirt.errors import ConfigError
 from stratovirt.machine.info import MachineInfo
 from stratovirt.machine.microvm import Microvm
-from stratovirt.nursery.console import Carrier, Console, SharedConsole
+from stratovirt.nursery.console import Carrier, Console
 from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.hotplug import Fittings
 from stratovirt.nursery.machine import MachineTree, Task
 from stratovirt.nursery.monitors import Monitor, Monitors, ReadlineMonitor
 from stratovirt.nursery.signals import end_on_signals
 from stratovirt.nursery.supervisor import NO_GUEST, Supervisor
+from stratovirt.nursery.terminal import SharedConsole
 
 if TYPE_CHECKING:
     from stratovirt.qmp.server import QmpServer
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 2.0
 # What is left for SHUTDOWN itself when others have used that up.
 LAST_FLUSH_SECONDS = 0.2
-# A vCPU thread asks for the GIL thousands of times a second, and the default of 5 ms is a whole timer tick.
-SWITCH_INTERVAL_SECONDS = 200e-6
 
 
 class Output(Protocol):
@@ -49,22 +47,12 @@ class Output(Protocol):
         """Wait until it is written, or nobody reads it, or ``deadline``."""
 
 
-class Lines(NamedTuple):
-    """The guest's consoles.
-
-    :ivar serial: the first serial port's.
-    :ivar tasks: carry all of them.
-    """
-
-    serial: BytePort
-    tasks: Sequence[Task]
-
-
 @dataclass(frozen=True)
 class Launch:
     """All that a run needs, checked and claimed beforehand.
 
     :param take_board: waits for the board, to be closed by us; None for ``-machine none``, which has none.
+    :param port: where its console's line ends; the caller's, to be closed afterwards.
     :param terminal: the one that a console shares with the human monitor, by Ctrl-a c.
     :param wait_for: first connections that the machine's start waits for (``wait=on``).
     :param ready: called when monitors answer and the machine is built.
@@ -74,6 +62,7 @@ class Launch:
     """
 
     take_board: Callable[[], Microvm | None]
+    port: BytePort
     console: Chardev | None
     monitors: Sequence[Monitor | ReadlineMonitor]
     wait_for: Sequence[trio.Event]
@@ -97,7 +86,6 @@ async def run(launch: Launch) -> int:
         reboot=launch.reboot,
         shutdown=launch.shutdown,
     )
-    port = BytePort()
     consoles = Consoles() if launch.fittings is None else launch.fittings.consoles
     serial: Carrier | None = launch.console
     shared = None
@@ -105,22 +93,19 @@ async def run(launch: Launch) -> int:
         shared = SharedConsole(launch.terminal, supervisor.quit)
         consoles.share(launch.terminal, shared)
         serial = shared if serial is launch.terminal else serial
-    lines = Lines(port, (Console(port, serial).serve, consoles.run))
-    try:
-        async with trio.open_nursery() as root:
-            await root.start(end_on_signals, supervisor)
-            built = trio.Event()
-            root.start_soon(_run_machine, launch, built, supervisor, lines)
-            monitors = Monitors(launch.monitors, shared, supervisor)
-            root.start_soon(monitors.serve)
-            await built.wait()
-            if not supervisor.is_ending:
-                launch.ready()
-            ending = await supervisor.until_ended()
-            await _flush(supervisor, monitors.server, (port, consoles))
-            root.cancel_scope.cancel()
-    finally:
-        port.close()
+    carry = (Console(launch.port, serial).serve, consoles.run)
+    async with trio.open_nursery() as root:
+        await root.start(end_on_signals, supervisor)
+        built = trio.Event()
+        root.start_soon(_run_machine, launch, built, supervisor, carry)
+        monitors = Monitors(launch.monitors, shared, supervisor)
+        root.start_soon(monitors.serve)
+        await built.wait()
+        if not supervisor.is_ending:
+            launch.ready()
+        ending = await supervisor.until_ended()
+        await _flush(supervisor, monitors.server, (launch.port, consoles))
+        root.cancel_scope.cancel()
     return ending.exit_code
 
 
@@ -136,10 +121,13 @@ async def _flush(supervisor: Supervisor, server: QmpServer, outputs: Sequence[Ou
     await server.close(max(deadline - trio.current_time(), LAST_FLUSH_SECONDS))
 
 
-async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor, lines: Lines) -> None:
+async def _run_machine(
+    launch: Launch, built: trio.Event, supervisor: Supervisor, carry: Sequence[Task]
+) -> None:
     """Run the board; whatever goes wrong with it ends here.
 
     :param built: set when the board is there, or never will be.
+    :param carry: the bytes of its consoles.
     """
     try:
         async with AsyncExitStack() as turn:
@@ -147,7 +135,7 @@ async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor
             board = await trio.to_thread.run_sync(launch.take_board)
             built.set()
             if board is not None:
-                await _run_board(board, launch, supervisor, lines, turn)
+                await _run_board(board, launch, supervisor, carry, turn)
             else:
                 supervisor.attach(None)
     except* Exception as failed:
@@ -160,17 +148,16 @@ async def _run_machine(launch: Launch, built: trio.Event, supervisor: Supervisor
 
 
 async def _run_board(
-    board: Microvm, launch: Launch, supervisor: Supervisor, lines: Lines, turn: AsyncExitStack
+    board: Microvm, launch: Launch, supervisor: Supervisor, carry: Sequence[Task], turn: AsyncExitStack
 ) -> None:
     try:
-        board.add_console(lines.serial)
         fittings = launch.fittings
         threads = fittings.iothreads.values() if fittings else ()
         served_by = (
             {slot.index: slot.iothread for slot in fittings.slots if slot.iothread} if fittings else {}
         )
         tree = MachineTree(board, supervisor, served_by)
-        tasks = [*lines.tasks, *launch.tasks, *(thread.run for thread in threads)]
+        tasks = [*carry, *launch.tasks, *(thread.run for thread in threads)]
         await tree.run(tasks, launch.wait_for, turn)
     finally:
         await turn.aclose()
@@ -189,5 +176,4 @@ def main(launch: Launch) -> int:
     """Run the tree in a trio loop of its own."""
     gc.freeze()  # what the imports made is here to stay
     gc.enable()
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     return trio.run(run, launch)
