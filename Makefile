@@ -35,8 +35,9 @@ check: setup ## types and style
 soak: setup apt qemu ## the long counts; seeded, resumable; log in .soak/
 	$(BIN)/python -m tests.soak $(SOAK)
 
-bench: setup apt qemu ## figures beside QEMU, as ratios
-	$(BIN)/python -m benchmarks.boot
+bench: setup apt qemu ## figures beside QEMU, as ratios, kept in docs/figures/ (BENCH=--quick: 3 minutes)
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks $(BENCH)
 
 wheel: setup ## a wheel in dist/ that installs without a compiler
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

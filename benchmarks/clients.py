@@ -5,42 +5,35 @@ command a byte a second. All talk to one socket of one machine with an idle gues
 ``query-status`` 50 times a second. Alone and beside alternate; the ratio is beside over alone.
 """
 
-import argparse
 import itertools
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import OURS, QUICK_RUNS, RUNS, Figure, interleave, percentile, report
+from benchmarks.harness import OURS, Effort, Figure, Runs, interleave, percentile
 from benchmarks.idle import idle
 from benchmarks.load import CHUNK, QUERY, connected, paced
 
 FLOOD = 100_000  # commands
 DEAF = 20_000  # commands of the client that never reads: more than both ends' buffers hold
 RATE = 50  # requests per second of the measured client: half of what flow control allows
-SECONDS, QUICK_SECONDS = 6.0, 2.0
+SECONDS, QUICK_SECONDS = 6.0, 1.5
 BYTE_SECONDS = 1.0  # between two bytes of the slow client
 FIGURES = (Figure("query-status p50", "us"), Figure("query-status p99", "us"))
 
 _Act = Callable[[socket.socket, threading.Event], None]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table and write its JSON; 0 unless a run failed."""
-    arguments = _arguments(argv)
+def measure(effort: Effort) -> Mapping[str, Runs]:
+    """One machine, the client beside the three and alone in turns."""
+    seconds = QUICK_SECONDS if effort.quick else SECONDS
     with idle(OURS) as machine:
         path = machine.sockets[0]
-        sides = {
-            "beside the three": partial(beside, path, arguments.seconds),
-            "alone": partial(alone, path, arguments.seconds),
-        }
-        results = interleave(sides, arguments.runs)
-    report("clients", FIGURES, results, {"rate": RATE, "seconds": arguments.seconds})
-    return 1 if any(runs.failures for runs in results.values()) else 0
+        sides = {"beside the three": partial(beside, path, seconds), "alone": partial(alone, path, seconds)}
+        return interleave(sides, effort.runs)
 
 
 def alone(path: Path, seconds: float) -> Mapping[str, float]:
@@ -98,18 +91,3 @@ def _drip(client: socket.socket, stop: threading.Event) -> None:
 def _read(client: socket.socket, _stop: threading.Event) -> None:
     while client.recv(CHUNK):
         pass
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.clients", description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS, help="runs of each side (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each run (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="few and short runs")
-    arguments = parser.parse_args(argv)
-    if arguments.quick:
-        arguments.runs, arguments.seconds = QUICK_RUNS, QUICK_SECONDS
-    return arguments
-
-
-if __name__ == "__main__":
-    sys.exit(main())

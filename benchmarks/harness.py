@@ -1,19 +1,9 @@
-"""Figures of any kind, measured side by side, printed and kept alike.
+"""How the benchmarks run and time: what a module in here is made of.
 
-A benchmark gives a function per side that makes one run and returns its figures by name; the harness calls
-the sides in turns (A B A B …), takes medians, prints one table with ratios and writes JSON. No run is
-dropped: one that raises ``Failed`` is counted and shown. A whole benchmark is::
-
-    FIGURES = (Figure("sequential read", "MB/s", target=1.0, higher=True), Figure("4 KiB read", "us"))
-
-    def run(side: str) -> Mapping[str, float]:
-        output = console(vmm(side, "-m", "256", "-drive", …), b"DONE", timeout=60)
-        return {"sequential read": …, "4 KiB read": …}
-
-    report("block", FIGURES, interleave({side: partial(run, side) for side in SIDES}, runs=9))
+The law: the sides alternate (A B A B …), so a slow minute of the machine slows them all; and no run is
+dropped: one that fails, or does not get there in time, is counted and shown beside the median of the others.
 """
 
-import json
 import math
 import os
 import select
@@ -23,21 +13,34 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from benchmarks.common import READ_SIZE, end, environment, host, last_line
-
-RESULTS = Path("build/benchmarks")
 OURS, QEMU = "stratovirt", "qemu"
 SIDES = (OURS, QEMU)
 RUNS, QUICK_RUNS = 9, 3
 
+READ_SIZE = 1 << 16
+EXIT_SECONDS = 10  # that a machine is given to go after SIGTERM
+TAIL = 400  # characters of a failed run's output that are looked at
+
 Run = Callable[[], Mapping[str, float]]
+"""Makes one run of one side and returns its figures by name; raises Failed if there are none."""
 
 
 class Failed(Exception):
     """A run has no figure; the message says why."""
+
+
+class Effort(NamedTuple):
+    """How much time a benchmark may take.
+
+    :ivar runs: of each side.
+    :ivar quick: the load of each run is to be short.
+    """
+
+    runs: int = RUNS
+    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,15 @@ class Figure:
     """What is measured.
 
     :ivar unit: as printed: ``ms``, ``MiB``, ``MB/s``.
-    :ivar target: what the ratio to QEMU is to be; at most, or at least if ``higher`` is better.
+    :ivar target: what the ratio is to be; at most, or at least if ``higher`` is better.
+    :ivar absolute: the target is for our own figure, whatever the other's.
     """
 
     name: str
     unit: str
     target: float | None = None
     higher: bool = False
+    absolute: bool = False
 
 
 @dataclass
@@ -66,91 +71,68 @@ class Runs:
         return statistics.median(self.samples[name]) if self.samples.get(name) else None
 
 
+class Benchmark(Protocol):
+    """What a module in here has if it is a benchmark; its name is the module's."""
+
+    FIGURES: Sequence[Figure]
+
+    @staticmethod
+    def measure(effort: Effort) -> Mapping[str, Runs]:
+        """The runs of each side, ours first."""
+
+
 def interleave(sides: Mapping[str, Run], runs: int) -> dict[str, Runs]:
-    """Call every side ``runs`` times, in turns."""
+    """Call every side ``runs`` times, in turns; each prints a dot on stderr, or an F if it failed."""
     results = {name: Runs() for name in sides}
     for _ in range(runs):
         for name, run in sides.items():
-            _one(run, results[name])
+            print("." if _succeeds(run, results[name]) else "F", end="", file=sys.stderr, flush=True)
     return results
 
 
-def _one(run: Run, into: Runs) -> None:
+def _succeeds(run: Run, into: Runs) -> bool:
     try:
         figures = run()
     except Failed as failure:
         into.failures.append(str(failure))
-        return
+        return False
     for name, value in figures.items():
         into.samples.setdefault(name, []).append(value)
+    return True
 
 
-def ratio(name: str, results: Mapping[str, Runs]) -> float | None:
-    """The first side's median over the second's, which is QEMU's; none if one of them is missing."""
-    ours, other = [runs.median(name) for runs in results.values()][:2]
-    return ours / other if ours is not None and other else None
+def join(*parts: Mapping[str, Runs]) -> dict[str, Runs]:
+    """One result of several that measured different figures."""
+    joined: dict[str, Runs] = {}
+    for part in parts:
+        for side, runs in part.items():
+            into = joined.setdefault(side, Runs())
+            into.samples |= runs.samples
+            into.failures += runs.failures
+    return joined
 
 
-def report(
-    benchmark: str,
-    figures: Sequence[Figure],
-    results: Mapping[str, Runs],
-    conditions: Mapping[str, object] | None = None,
-) -> None:
-    """Print the table of a benchmark and write ``build/benchmarks/BENCHMARK.json``."""
-    print("\n".join(table(benchmark, figures, results)), flush=True)
-    rows = [asdict(figure) | {"ratio": ratio(figure.name, results)} for figure in figures]
-    runs = {side: asdict(each) for side, each in results.items()}
-    document = {**host(), **(conditions or {}), "figures": rows, "runs": runs}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    (RESULTS / f"{benchmark}.json").write_text(text + "\n")
+def ratio(figure: Figure, results: Mapping[str, Runs]) -> float | None:
+    """The first side's median over the best of the others; none if one is missing."""
+    ours, *others = [runs.median(figure.name) for runs in results.values()] or [None]
+    best = (max if figure.higher else min)((each for each in others if each is not None), default=None)
+    return ours / best if ours is not None and best else None
 
 
-def table(benchmark: str, figures: Sequence[Figure], results: Mapping[str, Runs]) -> list[str]:
-    """The lines of the table: medians (lowest – highest) of each side, the ratio and its target."""
-    lines = ["", f"{benchmark:<36}" + "".join(f"{side:>32}" for side in results) + "    ratio"]
-    lines += [_row(figure, results) for figure in figures]
-    for side, runs in results.items():
-        if runs.failures:
-            lines.append(f"  {side}: {len(runs.failures)} runs failed, the last: {runs.failures[-1]}")
-    return lines
+def vmm(side: str, *arguments: str, acpi: bool = True) -> list[str]:
+    """The command of one side's machine on its software CPU, with what both sides understand.
 
-
-def _row(figure: Figure, results: Mapping[str, Runs]) -> str:
-    cells = "".join(f"{_cell(figure, runs):>32}" for runs in results.values())
-    quotient = ratio(figure.name, results)
-    shown = "" if quotient is None else f"{quotient:9.2f}{_verdict(figure, quotient)}"
-    return f"  {figure.name:<34}{cells}{shown}"
-
-
-def _cell(figure: Figure, runs: Runs) -> str:
-    samples = runs.samples.get(figure.name)
-    if not samples:
-        return "–"
-    middle, low, high = statistics.median(samples), min(samples), max(samples)
-    spread = f" ({low:.3g} – {high:.3g})" if len(samples) > 1 else ""
-    return f"{middle:.4g} {figure.unit}{spread}"
-
-
-def _verdict(figure: Figure, quotient: float) -> str:
-    if figure.target is None:
-        return ""
-    met = quotient >= figure.target if figure.higher else quotient <= figure.target
-    return f"  {'≥' if figure.higher else '≤'} {figure.target:g} {'met' if met else 'MISSED'}"
-
-
-def vmm(side: str, *arguments: str) -> list[str]:
-    """The command of one side's machine on its software CPU, with what both sides understand."""
-    return [*(_OURS if side == OURS else _QEMU), *arguments]
-
-
-# Everything that QEMU can leave out to start faster, as far as Linux still finds its console.
-_QEMU = (
-    *("qemu-system-x86_64", "-M", "microvm,acpi=on,x-option-roms=off", "-accel", "tcg"),
-    *("-nodefaults", "-no-user-config", "-display", "none"),
-)
-_OURS = (sys.executable, "-m", "stratovirt", "-machine", "microvm,accel=tcg")
+    :param acpi: how the machine is described to the guest: by ACPI, or by an MP table and the command line.
+    """
+    switch = "on" if acpi else "off"
+    if side == OURS:
+        machine = (sys.executable, "-m", "stratovirt", "-machine", f"microvm,accel=tcg,acpi={switch}")
+    else:  # everything that QEMU can leave out to start faster, as far as Linux still finds its console
+        machine = (
+            *("qemu-system-x86_64", "-M", f"microvm,acpi={switch},x-option-roms=off", "-accel", "tcg"),
+            *("-nodefaults", "-no-user-config", "-display", "none"),
+        )
+    return [*machine, *arguments]
 
 
 @contextmanager
@@ -160,12 +142,26 @@ def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     Standard input stays open and silent: at its end, a machine whose console is stdio may leave.
     """
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment()
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment()
     ) as process:
         try:
             yield process
         finally:
-            end(process)
+            _end(process)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but Python may keep bytecode: an installed package has it, a working tree after its first run."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL for one that does not go."""
+    process.terminate()
+    try:
+        process.wait(EXIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def console(command: Sequence[str], marker: bytes, timeout: float) -> str:
@@ -188,12 +184,17 @@ def read_until(process: subprocess.Popen[bytes], marker: bytes, timeout: float) 
     while marker not in output[-len(marker) - READ_SIZE :]:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-            raise Failed(f"no {marker!r} in {timeout:g} s: {last_line(output)}")
+            raise Failed(f"hung for {timeout:g} s: {_last_line(output)}")
         data = os.read(process.stdout.fileno(), READ_SIZE)
         if not data:
-            raise Failed(f"ended before {marker!r}: {last_line(output)}")
+            raise Failed(f"ended before {marker.decode()}: {_last_line(output)}")
         output += data
     return output.decode(errors="replace")
+
+
+def _last_line(output: bytes | bytearray) -> str:
+    lines = output[-TAIL:].decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:

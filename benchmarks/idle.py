@@ -1,24 +1,24 @@
 """A machine with a Linux guest that has booted and does nothing: what managers talk to all day."""
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.guests import cloud_kernel, initramfs
+from benchmarks.guests import CLOUD, UP, boot_options, fastest_form, kernel
+from benchmarks.harness import Effort, read_until, running, vmm
 
-from benchmarks.boot import tsc_khz, vmlinux
-from benchmarks.harness import OURS, read_until, running, vmm
-
-MEMORY_MIB = 256
 BOOT_SECONDS = 60
 
 
 class Idle(NamedTuple):
-    """:ivar sockets: its QMP sockets; where a server takes many clients there is one."""
+    """:ivar sockets: its QMP sockets; where a server takes many clients there is one.
+    :ivar process: with pipes for its console, on which a shell reads commands.
+    """
 
-    pid: int
+    process: subprocess.Popen[bytes]
     sockets: list[Path]
 
 
@@ -28,13 +28,11 @@ def idle(side: str, sockets: int = 1, *more: str) -> Iterator[Idle]:
 
     :raise Failed: it does not boot.
     """
-    kernel = cloud_kernel()
+    image = kernel(CLOUD, Effort())
     with tempfile.TemporaryDirectory(prefix="stratovirt-bench-") as directory:
         paths = [Path(directory, f"qmp{number}") for number in range(sockets)]
         options = [word for path in paths for word in ("-qmp", f"unix:{path},server,nowait")]
-        options += ["-m", str(MEMORY_MIB), "-smp", "1", "-serial", "stdio", "-initrd", str(initramfs(kernel))]
-        options += ["-append", f"console=ttyS0 quiet tsc_early_khz={tsc_khz()} t=shell"]
-        options += ["-kernel", str(kernel if side == OURS else vmlinux(kernel)), *more]
+        options += [*boot_options(image, fastest_form(side, image), "shell", "quiet"), *more]
         with running(vmm(side, *options)) as process:
-            read_until(process, b"GUEST-UP", BOOT_SECONDS)
-            yield Idle(process.pid, paths)
+            read_until(process, UP, BOOT_SECONDS)
+            yield Idle(process, paths)

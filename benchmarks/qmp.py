@@ -5,19 +5,17 @@ a request was due. QEMU serves one client per socket, so it gets a socket for ea
 guest is the stock Debian kernel, idle at its shell.
 """
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 
-from benchmarks.harness import QEMU, QUICK_RUNS, RUNS, SIDES, Figure, Runs, interleave, percentile, report
+from benchmarks.harness import QEMU, SIDES, Effort, Figure, Runs, interleave, join, percentile
 from benchmarks.idle import Idle, idle
 from benchmarks.load import connected, paced
 
 CLIENTS = (1, 16, 128)
 RATE = 50  # requests per second and client
-SECONDS, QUICK_SECONDS = 4.0, 1.5
+SECONDS, QUICK_SECONDS = 4.0, 1.0
 TARGETS = {(1, 50): 1.0, (128, 99): 1.0}
 FIGURES = [
     Figure(f"p{percent}, {clients} clients", "us", TARGETS.get((clients, percent)))
@@ -26,27 +24,21 @@ FIGURES = [
 ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table and write its JSON; 0 unless a run failed."""
-    arguments = _arguments(argv)
-    results = {side: Runs() for side in SIDES}
-    for clients in CLIENTS:
-        for side, runs in compare(clients, arguments).items():
-            results[side].samples |= runs.samples
-            results[side].failures += runs.failures
-    report("qmp", FIGURES, results, {"rate": RATE, "seconds": arguments.seconds})
-    return 1 if any(runs.failures for runs in results.values()) else 0
+def measure(effort: Effort) -> Mapping[str, Runs]:
+    """Each number of clients in turn."""
+    return join(*(_compared(clients, effort) for clients in CLIENTS))
 
 
-def compare(clients: int, arguments: argparse.Namespace) -> dict[str, Runs]:
+def _compared(clients: int, effort: Effort) -> Mapping[str, Runs]:
     """Both machines with so many clients; QEMU has no more sockets than it needs, for each one slows it."""
+    seconds = QUICK_SECONDS if effort.quick else SECONDS
     with ExitStack() as stack:
         machines = {side: stack.enter_context(idle(side, clients if side == QEMU else 1)) for side in SIDES}
-        sides = {side: partial(run, machines[side], clients, arguments.seconds) for side in SIDES}
-        return interleave(sides, arguments.runs)
+        sides = {side: partial(_run, machines[side], clients, seconds) for side in SIDES}
+        return interleave(sides, effort.runs)
 
 
-def run(machine: Idle, clients: int, seconds: float) -> Mapping[str, float]:
+def _run(machine: Idle, clients: int, seconds: float) -> Mapping[str, float]:
     """The percentiles of one load, in microseconds."""
     with ExitStack() as stack:
         paths = (machine.sockets * clients)[:clients]
@@ -54,18 +46,3 @@ def run(machine: Idle, clients: int, seconds: float) -> Mapping[str, float]:
     return {
         f"p{percent}, {clients} clients": percentile(latencies, percent) * 1_000_000 for percent in (50, 99)
     }
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.qmp", description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS, help="runs of each side (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="few and short runs")
-    arguments = parser.parse_args(argv)
-    if arguments.quick:
-        arguments.runs, arguments.seconds = QUICK_RUNS, QUICK_SECONDS
-    return arguments
-
-
-if __name__ == "__main__":
-    sys.exit(main())

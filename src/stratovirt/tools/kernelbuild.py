@@ -55,15 +55,32 @@ def build_kernel(cache: Path, jobs: int | None = None) -> Path:
     :param jobs: compilers at once; as many as this process may use CPUs, unless said.
     :raise ConfigError: a tool is missing, the source cannot be had, or it does not compile.
     """
-    config = (resources.files("stratovirt.tools") / CONFIG).read_bytes()
-    target = cache / f"linux-microvm-{RELEASE}-{hashlib.sha256(config).hexdigest()[:8]}"
+    target = _target(cache)
     if not target.is_dir():
         _require_tools()
         with _tree(cache / f".build-{target.name}") as tree:
             if not target.is_dir():  # another run may have built it while this one waited
-                _unpack(_source(cache), config, tree)
+                _unpack(_source(cache), _config(), tree)
                 _make(tree, jobs or len(os.sched_getaffinity(0)))
                 _publish(tree, target)
+    return _image(target)
+
+
+def built_kernel(cache: Path) -> Path | None:
+    """The bzImage, if ``cache`` has it: for those who cannot wait."""
+    target = _target(cache)
+    return _image(target) if target.is_dir() else None
+
+
+def _target(cache: Path) -> Path:
+    return cache / f"linux-microvm-{RELEASE}-{hashlib.sha256(_config()).hexdigest()[:8]}"
+
+
+def _config() -> bytes:
+    return (resources.files("stratovirt.tools") / CONFIG).read_bytes()
+
+
+def _image(target: Path) -> Path:
     return next(target.glob("boot/vmlinuz-*"))
 
 
