@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratovirt.backends.disk.raw import RawOptions, open_raw
+from stratovirt.backends.disk.options import DiskOptions
+from stratovirt.backends.disk.raw import open_raw
 from stratovirt.devices.virtio import mmio
 from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.blk import VirtioBlock
@@ -34,7 +35,7 @@ def make_block(claimed: ExitStack) -> VirtioBlock:
     fd = os.memfd_create("disk")
     claimed.callback(os.close, fd)
     os.ftruncate(fd, DISK_SIZE)
-    disk = open_raw(f"/proc/self/fd/{fd}", RawOptions(discard=True))
+    disk = open_raw(f"/proc/self/fd/{fd}", DiskOptions(discard=True))
     claimed.callback(disk.close)
     return VirtioBlock("disk", disk, "serial", queues=2)
 
