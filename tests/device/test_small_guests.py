@@ -8,14 +8,16 @@ import pytest
 
 from tests.guests.bare import running
 
-REQUESTS = 8
+REQUESTS = 10
 """That end in an interrupt each; kvm_pvm may repeat one."""
 
 
 @pytest.mark.parametrize("accel", ["tcg", "kvm"])
 async def test_a_driver_without_an_operating_system_uses_every_device(tmp_path: Path, accel: str) -> None:
     async with running("drivers", accel, tmp_path) as vm:
-        async with vm.console() as console:
+        async with vm.console() as console, vm.console("hvc") as hvc:
+            await hvc.type("hello")
+            await hvc.expect(b"hello from the console\n")
             lines = (await console.expect(b" interrupts\n")).decode().splitlines()
         assert await vm.exit_code() == 0
     written = bytes(i * 7 & 0xFF for i in range(4096))
@@ -27,5 +29,6 @@ async def test_a_driver_without_an_operating_system_uses_every_device(tmp_path: 
         *["network: sent a frame"] * 2,
         "entropy: random bytes",
         "balloon: inflated, 0 pages before",
+        "console: said hello, heard 6 bytes",
     ]
     assert int(last.split()[-2]) >= REQUESTS

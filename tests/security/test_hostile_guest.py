@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.guests.bare import running
 from tests.system.qmp import Qmp
@@ -14,6 +15,8 @@ ROUNDS = {"tcg": 1600, "kvm": 40}
 """Each is 64 actions of the guest; an emulating KVM (kvm_pvm) takes sixty times as long for one as tcg."""
 
 LOG_LIMIT = 64 << 10
+PATIENCE = 60
+"""Seconds until the guest has, by chance, found the queue of its second console."""
 
 
 @pytest.mark.parametrize("accel", ["tcg", "kvm"])
@@ -30,6 +33,11 @@ async def survives(vm: Vm, rounds: int) -> None:
             await console.expect(b"." * 10)
             assert (await qmp.execute("query-status"))["status"] == "running"
             await plug_and_unplug(qmp, vm.directory / "second.img")
+            async with vm.console("hvc") as hvc:
+                await hvc.type("anybody there?")
+        with trio.fail_after(PATIENCE):
+            while not await qmp.execute("ringbuf-read", device="ring", size=4096):
+                await console.expect(b".")
         await qmp.execute("stop")
         await qmp.execute("cont")
         await console.expect(b"..")

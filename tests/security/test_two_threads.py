@@ -21,10 +21,12 @@ from stratovirt.backends.disk.raw import open_raw
 from stratovirt.devices.virtio import mmio
 from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.blk import VirtioBlock
+from stratovirt.devices.virtio.console import VirtioConsole
 from stratovirt.devices.virtio.constants import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.net import VirtioNet
 from stratovirt.devices.virtio.rng import VirtioRng
+from tests.device.test_virtio_console import FakeLine
 from tests.device.test_virtio_net import Cable
 from tests.device.virtio import MEMORY, DriverRig, driving
 
@@ -56,9 +58,30 @@ def make_balloon(claimed: ExitStack) -> VirtioBalloon:
     return VirtioBalloon(MEMORY, deflate_on_oom=True, page_reporting=True, statistics_seconds=1)
 
 
+class EchoingLine(FakeLine):
+    """A line with little room, where what is put is typed: it fills, and empties again."""
+
+    def put(self, data: bytes) -> None:
+        super().put(data)
+        self.type(data)
+
+    def take(self, limit: int) -> bytes:
+        data = super().take(limit)
+        self.make_room(self.left + len(data))
+        return data
+
+
+def make_console(_claimed: ExitStack) -> VirtioConsole:
+    device = VirtioConsole(max_ports=2)
+    for room in (16, 1024):
+        device.plug(EchoingLine(room))
+    return device
+
+
 DEVICES: dict[str, Callable[[ExitStack], VirtioDevice]] = {
     "balloon": make_balloon,
     "block": make_block,
+    "console": make_console,
     "entropy": make_rng,
     "network": make_card,
 }

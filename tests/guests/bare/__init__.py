@@ -25,6 +25,9 @@ DEVICES = (
     *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
     *("-device", "virtio-rng-device,rng=entropy"),
     *("-device", "virtio-balloon-device,free-page-reporting=on,guest-stats-polling-interval=1"),
+    *("-device", "virtio-serial-device,max_ports=4"),
+    *("-device", "virtconsole,chardev=hvc", "-device", "virtconsole,chardev=ring"),
+    *("-chardev", "ringbuf,id=ring,size=4096"),
 )
 
 
@@ -41,6 +44,7 @@ async def running(name: str, accel: str, directory: Path, *, seed: int = 1) -> A
     options = [
         *("-machine", f"microvm,accel={accel}", "-m", str(RAM), "-kernel", str(_kernel(name, seed))),
         *("-drive", f"id=disk,file={disk},discard=unmap", *DEVICES),
+        *("-chardev", f"socket,id=hvc,path={directory}/hvc.sock,server,nowait"),
         *sockets(directory, monitors=("qmp",)),
     ]
     with namespace() as net:

@@ -165,7 +165,10 @@ static void console(void)
     begin(2);
     describe(1, 0, (void *)text, sizeof text - 1, 0);
     request(1);
-    print("console: said hello");
+    describe(0, 0, buffer, sizeof buffer, WRITE);
+    print("console: said hello, heard ");
+    number(request(0));
+    print(" bytes");
 }
 
 static void balloon(void)

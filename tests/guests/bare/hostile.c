@@ -9,9 +9,10 @@
 #endif
 
 #define ROUND 64
+#define QUEUES 6 /* as many as a console with two ports has */
 
 static u64 state = SEED * 0x9E3779B97F4A7C15ul | 1;
-static struct queue queues[4];
+static struct queue queues[QUEUES];
 static u8 buffers[1 << 16] __attribute__((aligned(4096)));
 
 static u64 any(void)
@@ -69,7 +70,7 @@ static void negotiate(u64 slot)
         write32(slot + DRIVER_FEATURES, read32(slot + DEVICE_FEATURES) & (below(4) ? ~0u : (u32)any() | page));
     }
     write32(slot + STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-    for (u32 index = 0; index < 4; index++) {
+    for (u32 index = 0; index < QUEUES; index++) {
         struct queue *queue = &queues[index];
         queue->available.index = 0;
         write32(slot + QUEUE_SEL, index);
@@ -108,7 +109,7 @@ int main(void)
             if (choice == 0 || read32(slot + STATUS) & NEEDS_RESET) {
                 negotiate(slot);
             } else if (choice < 24) {
-                u32 index = below(4);
+                u32 index = below(QUEUES);
                 scribble(&queues[index]);
                 write32(slot + QUEUE_NOTIFY, index);
             } else if (choice < 32) {
