@@ -16,6 +16,7 @@ from stratovirt.backends.disk.nbd import NbdConnection, NbdError
 
 GREETING = struct.pack(">8s8sH", b"NBDMAGIC", b"IHAVEOPT", 3)
 SECONDS = 30
+ERRORS = st.one_of(st.integers(0, 200), st.integers(0, (1 << 32) - 1))
 
 
 def answer(kind: int, data: bytes = b"") -> bytes:
@@ -97,7 +98,7 @@ def test_what_is_no_nbd_is_refused(said: bytes) -> None:
         st.binary(max_size=300),
         st.builds(lambda tail: GREETING + tail, st.binary(max_size=300)),
         st.builds(lambda tail: GREETING + export() + tail, st.binary(max_size=300)),
-        st.builds(lambda e, tail: GREETING + export() + reply(1, e) + tail, st.integers(0, 200), st.binary()),
+        st.builds(lambda e, tail: GREETING + export() + reply(1, e) + tail, ERRORS, st.binary()),
     )
 )
 def test_any_bytes_of_a_server_give_data_or_an_error(said: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from stratovirt.backends.disk.storage_daemon import PACKAGE, PROGRAM
 from tests.system.disks import MIB, drive, fsck, image, sha256, shell
-from tests.system.vm import Vm, started
+from tests.system.vm import END_SECONDS, Vm, started
 
 Options = Callable[..., list[str]]
 
@@ -61,6 +63,7 @@ async def test_a_file_system_on_an_overlay_is_whole_and_its_backing_image_untouc
         assert (node["drv"], node["file"]) == ("qcow2", str(overlay))
         await qmp.execute("quit")
         assert await vm.exit_code() == 0
+        assert "killed" not in vm.stderr(), "the daemon has ended by itself"
     qemu_img("check", overlay)  # which also says that nobody has it open any more
     flat = tmp_path / "flat.img"
     qemu_img("convert", "-O", "raw", overlay, flat)
@@ -109,6 +112,7 @@ async def test_a_plugged_image_goes_with_its_daemon_and_a_dead_daemon_is_an_io_e
         assert (await linux.run(read)).check().startswith("written")
         await qmp.execute("quit")
         assert await vm.exit_code() == 0
+        assert vm.stderr().count(f"{PROGRAM} of d0 has ended") == 1, "of the one that was killed"
     qemu_img("check", path)
 
 
@@ -127,3 +131,19 @@ async def test_a_daemon_that_hangs_delays_neither_qmp_nor_the_other_disks_and_no
         await qmp.execute("quit")
         assert await vm.exit_code() == 0
         assert not Path(f"/proc/{daemon}").exists()
+
+
+async def test_the_daemons_of_a_killed_machine_end_too(guest: Options, tmp_path: Path) -> None:
+    """One was started with the machine, while it held signals back, the other by QMP."""
+    first, second = qcow2(tmp_path / "first.qcow2"), qcow2(tmp_path / "second.qcow2")
+    options = guest("up", "-S", *drive(first, "d0", ",format=qcow2"))
+    async with started(*options, directory=tmp_path) as vm, vm.qmp() as qmp:
+        file = {"driver": "file", "filename": str(second)}
+        await qmp.execute("blockdev-add", **{"node-name": "d1", "file": file, "driver": "qcow2"})
+        handles = [os.pidfd_open(pid) for pid in daemons(vm)]
+        assert len(handles) == 2
+        os.kill(vm.pid, signal.SIGKILL)
+        for handle in handles:
+            ended, _, _ = await trio.to_thread.run_sync(select.select, [handle], [], [], END_SECONDS)
+            os.close(handle)
+            assert ended

@@ -43,7 +43,7 @@ def open_disk(node: BlockNode, start: Starter, helpers: Helpers) -> Disk:
     if node.driver == "raw":
         return open_raw(node.filename, options)
     disk = ServedDisk(node.filename, node.driver, options, start)
-    helpers.adopt(Helper(f"{PROGRAM} of {node.name}", disk.take_output()))
+    helpers.adopt(Helper(f"{PROGRAM} of {node.name}", disk.take_output(), lambda: disk.closing))
     return disk
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -23,10 +24,12 @@ class Helper(NamedTuple):
 
     :ivar name: for the log.
     :ivar output: what it prints can be read here, until it ends.
+    :ivar told_to_end: has its backend ended it? Any thread.
     """
 
     name: str
     output: int
+    told_to_end: Callable[[], bool]
 
 
 class Helpers:
@@ -69,4 +72,5 @@ class Helpers:
                     lines, rest = [*lines, rest], b""
                 for line in filter(None, lines):
                     log.info("%s: %s", helper.name, line.decode(errors="replace"))
-        log.warning("%s has ended", helper.name)
+        if not helper.told_to_end():
+            log.warning("%s has ended", helper.name)

@@ -119,7 +119,7 @@ def _tap_request(spec: config.TapNetdev) -> Netdev:
 
 def _open_user(id: str, forwards: Sequence[Forward], helpers: Helpers) -> UserNet:
     backend = UserNet(forwards)
-    helpers.adopt(Helper(f"passt of {id}", backend.take_output()))
+    helpers.adopt(Helper(f"passt of {id}", backend.take_output(), lambda: backend.closing))
     return backend
 
 

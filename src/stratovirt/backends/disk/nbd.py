@@ -155,7 +155,8 @@ class NbdConnection:
             self.abandon()
             raise OSError(errno.EPROTO, "the NBD server's reply is to something else")
         if error:
-            raise OSError(error, os.strerror(error))
+            number = error if error in errno.errorcode else errno.EIO
+            raise OSError(number, os.strerror(number))
         self._receive_into(into)
 
     def _receive(self, length: int) -> bytes:

@@ -45,6 +45,7 @@ class ServedDisk:
         death signal is bound to the thread that started it (prctl(2), PR_SET_PDEATHSIG).
     :raises ConfigError: the image cannot be used, or the daemon cannot be had; the text starts with
         ``filename``.
+    :ivar closing: the daemon's end is in order.
     """
 
     def __init__(self, filename: str, format: str, options: DiskOptions, start: Starter) -> None:
@@ -60,6 +61,7 @@ class ServedDisk:
             self._nbd = self._negotiate(filename)
             opened.pop_all()
         self._options = options
+        self.closing = False
         self.size = self._nbd.size - self._nbd.size % SECTOR
         self.read_only = options.read_only
         self.iops = options.iops
@@ -91,6 +93,7 @@ class ServedDisk:
 
     def close(self) -> None:
         """See :class:`Disk`."""
+        self.closing = True
         with suppress(OSError):
             self._nbd.disconnect()
         self._socket.close()
@@ -133,9 +136,9 @@ def _command(filename: str, format: str, options: DiskOptions, listener: int) ->
             f"{filename}: format {format} needs {PROGRAM}, which is not installed; "
             f"it is in the Debian package {PACKAGE}"
         )
-    setpriv = shutil.which("setpriv")
     return [
-        *((setpriv, "--pdeathsig", "TERM") if setpriv else ()),
+        *(("env", "--default-signal=TERM") if shutil.which("env") else ()),  # which may be blocked here
+        *(("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()),
         program,
         *("--blockdev", json.dumps(_block_node(filename, format, options))),
         *("--nbd-server", f"addr.type=fd,addr.str={listener},max-connections=1"),

@@ -58,7 +58,7 @@ class UserNet:
     """A passt of our own. Implements :class:`stratovirt.devices.virtio.net.NetBackend`.
 
     :raises ConfigError: it is not installed, or cannot start.
-    :ivar output: what it prints, to be read and closed by who takes it by :meth:`take_output`.
+    :ivar closing: passt's end is in order.
     """
 
     mtu = MTU
@@ -82,6 +82,7 @@ class UserNet:
             _wait_until_ready(port, self._output)
             opened.pop_all()
         self.ports = [port]
+        self.closing = False
 
     def describe(self) -> str:
         """As ``info network`` shows it."""
@@ -99,6 +100,7 @@ class UserNet:
 
     def close(self) -> None:
         """End passt."""
+        self.closing = True
         self.ports[0].close()
         self._end()
         os.close(self._output)
