@@ -126,12 +126,12 @@ def vmm(side: str, *arguments: str, acpi: bool = True) -> list[str]:
     """
     switch = "on" if acpi else "off"
     if side == OURS:
-        machine = (sys.executable, "-m", "stratovirt", "-machine", f"microvm,accel=tcg,acpi={switch}")
+        machine = [sys.executable, "-m", "stratovirt", "-machine", f"microvm,accel=tcg,acpi={switch}"]
     else:  # everything that QEMU can leave out to start faster, as far as Linux still finds its console
-        machine = (
+        machine = [
             *("qemu-system-x86_64", "-M", f"microvm,acpi={switch},x-option-roms=off", "-accel", "tcg"),
             *("-nodefaults", "-no-user-config", "-display", "none"),
-        )
+        ]
     return [*machine, *arguments]
 
 

@@ -1,12 +1,17 @@
 """What `make bench` says of figures, without measuring any: timings assert nothing here."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from benchmarks.__main__ import discover, main
 from benchmarks.harness import Failed, Figure, Runs, console, interleave, join, ratio, read_until, running
+from benchmarks.memory import CODE, FILES, HEAPS, MEMORY_MIB, TOTAL, Area, areas, itemised
 from benchmarks.report import Outcome, table
+
+from tests.guests import cache_directory
 
 SPEED = Figure("speed", "MB/s", target=1.0, higher=True)
 DELAY = Figure("delay", "ms", target=0.5)
@@ -104,3 +109,30 @@ def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["bot"])
     assert "no benchmark bot: there are" in capsys.readouterr().err
+
+
+def area(access: str, name: str = "", size: float = 16, private: float = 0) -> Area:
+    sizes = {"Size": size, "Private_Clean": private / 4, "Private_Dirty": private * 3 / 4, "Pss": private + 1}
+    return Area(access, name, sizes)
+
+
+def test_memory_is_itemised_without_the_guests_ram_and_files() -> None:
+    ram, code = area("rw-p", size=MEMORY_MIB, private=99), area("rwxp", private=32)
+    others = [area("r-xp", "/usr/lib/libpython.so", private=4), area("rw-p", "[heap]", private=8)]
+    kernel = area("r--p", str(cache_directory().resolve() / "vmlinux"), private=50)
+
+    figures = itemised([ram, code, kernel, *others])
+
+    assert figures | {TOTAL: 12, FILES: 4, HEAPS: 8, CODE: 32} == figures
+    with pytest.raises(Failed, match="0 mappings"):
+        itemised([code])
+
+
+def test_the_areas_of_a_process_add_up_to_what_the_kernel_says() -> None:
+    with running([sys.executable, "-c", "print('UP', flush=True); input()"]) as process:
+        read_until(process, b"UP", timeout=60)
+        private = sum(each.private for each in areas(process.pid))
+        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+
+    kib = sum(int(number) for number in re.findall(r"^Private_(?:Clean|Dirty): +(\d+)", rollup, re.MULTILINE))
+    assert private == kib / 1024 > 1
