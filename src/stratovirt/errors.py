@@ -8,6 +8,7 @@
     │   ├── ImageError        a kernel or initrd file is missing, truncated or of the wrong kind
     │   ├── AcceleratorUnavailable   this host cannot run the accelerator asked for
     │   └── SnapshotError     a snapshot cannot be taken, read, or put into this machine
+    │       └── SnapshotCancelled   it was cancelled while it was taken
     ├── CommandError          a management command is refused; carries its QMP error class
     ├── AcceleratorError      a vCPU cannot go on: the machine stops with status internal-error
     └── QmpError              what a program that uses stratovirt.client can see
@@ -59,6 +60,10 @@ class AcceleratorUnavailable(ConfigError):
 
 class SnapshotError(ConfigError):
     """A snapshot cannot be taken, read, or put into this machine; the text says what is wrong."""
+
+
+class SnapshotCancelled(SnapshotError):
+    """The snapshot was cancelled while it was taken; nothing of it is left."""
 
 
 class CommandError(StratovirtError):

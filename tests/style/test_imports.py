@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "vmstate": set(),
     "memory": set(),
     "native": set(),
+    "migration": {"memory", "native", "vmstate"},
     "accel": {"memory", "vmstate"},
     "boot": {"memory", "accel"},
     "backends": set(),
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "testing": {"client", "tools"},
     "nursery": {
         *("memory", "native", "accel", "boot", "backends", "devices", "machine", "chardev"),
-        *("qmp", "hmp", "cli"),
+        *("migration", "vmstate", "qmp", "hmp", "cli"),
     },
 }
 # Modules of a package that may be seen from outside where the package may not.
@@ -65,6 +66,7 @@ NO_TRIO = {
     "backends",
     "devices",
     "machine",
+    "migration",
     "tools",
     "qmp/protocol",
 }

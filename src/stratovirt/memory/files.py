@@ -19,6 +19,10 @@ class SharedRegion(Region):
         """Punch a hole into the file: its pages go back to the host, and read zero from now on."""
         self.room.mapping.madvise(mmap.MADV_REMOVE, self.room.start + offset, length)
 
+    def known_zero(self, offset: int, length: int) -> bool:
+        """No: what this process never touched may be in the file."""
+        return False
+
 
 def map_regions(
     kind: type[Region], fd: int, size: int, *, shared: bool = False, page_size: int = mmap.PAGESIZE

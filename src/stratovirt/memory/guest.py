@@ -14,6 +14,7 @@ from functools import cached_property
 
 from stratovirt.memory.layout import ram_ranges
 from stratovirt.memory.mapping import Room
+from stratovirt.memory.pagemap import is_untouched
 
 MADV_POPULATE_WRITE = 23
 """<sys/mman.h>; Python has no name for it."""
@@ -57,6 +58,10 @@ class Region:
     def discard(self, offset: int, length: int) -> None:
         """Give whole pages back to the host; they read zero from now on."""
         self.room.mapping.madvise(mmap.MADV_DONTNEED, self.room.start + offset, length)
+
+    def known_zero(self, offset: int, length: int) -> bool:
+        """Is it known, without touching them, that these bytes are zero?"""
+        return is_untouched(self.host_address + offset, length)
 
     def advise(self, advice: int) -> None:
         """Tell the host about the whole region (madvise(2)).

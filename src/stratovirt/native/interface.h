@@ -54,3 +54,6 @@ void uart_reset(uart *);
 void uart_update(uart *);
 void uart_save(uart *, struct uart_state *);
 void uart_load(uart *, const struct uart_state *);
+
+/* pages.c: filled[i] says whether page i of guest memory has a byte that is not zero. */
+void pages_filled(uintptr_t address, uint32_t count, uint32_t page_size, uint8_t *filled);
