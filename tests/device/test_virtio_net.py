@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratovirt.backends.net.room import Room
+from stratovirt.backends.room import Room
 from stratovirt.devices.virtio import mmio
 from stratovirt.devices.virtio.constants import CONFIG_CHANGE, NEEDS_RESET
 from stratovirt.devices.virtio.net import (

@@ -26,9 +26,12 @@ from stratovirt.devices.virtio.constants import ACKNOWLEDGE, DRIVER, DRIVER_OK, 
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.net import VirtioNet
 from stratovirt.devices.virtio.rng import VirtioRng
+from stratovirt.devices.virtio.vsock import VirtioVsock
 from tests.device.test_virtio_console import FakeLine
 from tests.device.test_virtio_net import Cable
+from tests.device.test_virtio_vsock import PairHost
 from tests.device.virtio import MEMORY, DriverRig, driving
+from tests.device.vsock import GUEST_CID
 
 DISK_SIZE = 1 << 20
 
@@ -78,12 +81,21 @@ def make_console(_claimed: ExitStack) -> VirtioConsole:
     return device
 
 
+def make_vsock(claimed: ExitStack) -> VirtioVsock:
+    host = PairHost()
+    claimed.callback(host.close)
+    for port in range(3):
+        host.call(b"CONNECT %d\n" % port)
+    return VirtioVsock(GUEST_CID, host)
+
+
 DEVICES: dict[str, Callable[[ExitStack], VirtioDevice]] = {
     "balloon": make_balloon,
     "block": make_block,
     "console": make_console,
     "entropy": make_rng,
     "network": make_card,
+    "vsock": make_vsock,
 }
 """How to make each device there is, with a backend plugged in that the stack closes."""
 

@@ -73,11 +73,16 @@ class SocketServer(ABC):
             undo.pop_all()
         self._socket = server
 
-    async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
-        """Accept for ever; see :class:`~stratovirt.chardev.protocol.Chardev`."""
+    @property
+    def listening(self) -> socket.socket:
+        """The open socket, which stays ours: for who accepts instead of :meth:`serve`."""
         if self._socket is None:
             raise RuntimeError(f"chardev {self.id} is not open")
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
+        return self._socket
+
+    async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
+        """Accept for ever; see :class:`~stratovirt.chardev.protocol.Chardev`."""
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self.listening))
         slots = trio.CapacityLimiter(math.inf if clients is None else clients)
         async with trio.open_nursery() as nursery:
             while True:

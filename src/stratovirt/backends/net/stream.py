@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 
 from stratovirt.backends.net.checksum import HEADER, missing
-from stratovirt.backends.net.room import Room
+from stratovirt.backends.room import Room
 
 LENGTH = 4  # bytes, big-endian
 MAX_FRAME = 0xFFFF

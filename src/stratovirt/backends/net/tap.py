@@ -16,7 +16,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
-from stratovirt.backends.net.room import Room
+from stratovirt.backends.room import Room
 from stratovirt.errors import ConfigError
 
 TUN = "/dev/net/tun"

@@ -142,6 +142,10 @@ class Virtqueue:
         self._next = self._next + 1 & _WRAP
         return chain
 
+    def put_back(self) -> None:
+        """The chain that :meth:`pop` gave last is the next to be taken again; as QEMU's virtqueue_unpop."""
+        self._next = self._next - 1 & _WRAP
+
     def chain_at(self, head: int) -> Chain:
         """The chain that begins with descriptor ``head``; also for chains that are held over a snapshot.
 
