@@ -167,19 +167,24 @@ def request(rig: DriverRig, index: int, descriptors: list[tuple[int, int, int, i
     queue.kick()
 
 
+def driven_by(device: VirtioDevice, actions: list[tuple[str, int, object]]) -> None:
+    """Let a driver do ``actions``, and then begin anew as a good one does."""
+    with driving(device) as rig, served_meanwhile(rig):
+        rig.negotiate()
+        for action in actions:
+            act(rig, *action)
+        rig.write(mmio.STATUS, 0)
+        assert rig.read(mmio.STATUS) == 0
+        rig.negotiate()
+        assert rig.read(mmio.STATUS) & (ALIVE | NEEDS_RESET) == ALIVE
+        assert struct.pack("<I", rig.read(mmio.MAGIC_VALUE)) == b"virt"
+
+
 @pytest.mark.parametrize("name", DEVICES)
 @settings(max_examples=60, deadline=None)
 @given(actions=ACTIONS)
 def test_whatever_a_driver_does_the_device_is_there_for_the_next(
     name: str, actions: list[tuple[str, int, object]]
 ) -> None:
-    with ExitStack() as claimed, driving(DEVICES[name](claimed)) as rig:
-        with served_meanwhile(rig):
-            rig.negotiate()
-            for action in actions:
-                act(rig, *action)
-            rig.write(mmio.STATUS, 0)
-            assert rig.read(mmio.STATUS) == 0
-            rig.negotiate()
-            assert rig.read(mmio.STATUS) & (ALIVE | NEEDS_RESET) == ALIVE
-        assert struct.pack("<I", rig.read(mmio.MAGIC_VALUE)) == b"virt"
+    with ExitStack() as claimed:
+        driven_by(DEVICES[name](claimed), actions)
