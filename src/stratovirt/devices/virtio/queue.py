@@ -2,6 +2,10 @@
 
 The law of this file: the driver is hostile. Every index, length and address is checked where it is read; what
 breaks the rules raises :class:`BrokenQueue`, and nothing outside guest RAM is ever touched.
+
+The rings' indices are loaded and stored as 16-bit items of a memoryview, which is one access each. The struct
+module stores zeros first: a driver on another CPU would now and then see the used index go back, and take
+buffers that are not used yet.
 """
 
 from __future__ import annotations
@@ -18,10 +22,10 @@ from stratovirt.memory import BadAddress, GuestMemory
 _DESCRIPTOR = struct.Struct("<QIHH")
 _NEXT, _WRITE, _INDIRECT = 1, 2, 4
 
-_U16 = struct.Struct("<H")
 _USED_ELEMENT = struct.Struct("<II")  # head of the chain, bytes written (§2.7.8)
-_RING = 4  # where the ring begins in the available and the used ring, behind flags and index
-_INDEX = 2
+# The available and the used ring as 16-bit words: flags, index, the ring, and the event index behind it.
+_FLAGS, _INDEX, _RING = 0, 1, 2
+_USED_WORDS = _USED_ELEMENT.size // 2
 _NO_INTERRUPT = 1
 
 MAX_SEGMENTS = 1024
@@ -120,8 +124,9 @@ class Virtqueue:
         self._event_idx = bool(features & RING_EVENT_IDX)
         self._indirect = bool(features & RING_INDIRECT_DESC)
         self._descriptors = self._ring("descriptor table", rings.descriptors, 16, 16 * size)
-        self._available = self._ring("available ring", rings.available, 2, 6 + 2 * size)
-        self._used = self._ring("used ring", rings.used, 4, 6 + 8 * size)
+        self._available = self._ring("available ring", rings.available, 2, 6 + 2 * size).cast("H")
+        used = self._ring("used ring", rings.used, 4, 6 + 8 * size)
+        self._used, self._used_elements = used.cast("H"), used[2 * _RING :]
         self._next = 0  # next entry of the available ring to take
         self._used_index = 0
         self._signalled = 0  # the used index when the driver was last considered for an interrupt
@@ -137,8 +142,7 @@ class Virtqueue:
             if not self.backlog():
                 return None
         slot = self._next & (self.size - 1)
-        (head,) = _U16.unpack_from(self._available, _RING + 2 * slot)
-        chain = self.chain_at(head)
+        chain = self.chain_at(self._available[_RING + slot])
         self._next = self._next + 1 & _WRAP
         return chain
 
@@ -167,11 +171,11 @@ class Virtqueue:
         for chain, written in used:
             written = min(written, chain.writable_length)
             self._tell_written(chain, written)
-            _USED_ELEMENT.pack_into(self._used, _RING + 8 * (index & self.size - 1), chain.head, written)
+            _USED_ELEMENT.pack_into(self._used_elements, 8 * (index & self.size - 1), chain.head, written)
             index = index + 1 & _WRAP
         self._used_index = index
         # Behind the elements: x86 keeps the order of stores.
-        _U16.pack_into(self._used, _INDEX, index)
+        self._used[_INDEX] = index
 
     def notify(self) -> None:
         """Interrupt the driver if it wants to hear of what was pushed since the last call."""
@@ -187,7 +191,7 @@ class Virtqueue:
 
         :raises BrokenQueue: more than there can be.
         """
-        count: int = _U16.unpack_from(self._available, _INDEX)[0] - self._next & _WRAP
+        count = self._available[_INDEX] - self._next & _WRAP
         if count > self.size:
             raise BrokenQueue(f"{count} chains are available in a queue of {self.size}")
         return count
@@ -216,15 +220,15 @@ class Virtqueue:
         Without RING_EVENT_IDX the driver kicks each time anyway: a kick costs less than the fence.
         """
         if self._event_idx and self._armed != self._next:
-            _U16.pack_into(self._used, _RING + 8 * self.size, self._next)
+            self._used[_RING + _USED_WORDS * self.size] = self._next
             self._armed = self._next
             full_barrier()
 
     def _wants_interrupt(self, old: int, new: int) -> bool:
         """Virtio 1.2 §2.7.7.2: has the used index passed what the driver waits for?"""
         if not self._event_idx:
-            return not _U16.unpack_from(self._available, 0)[0] & _NO_INTERRUPT
-        event: int = _U16.unpack_from(self._available, _RING + 2 * self.size)[0]
+            return not self._available[_FLAGS] & _NO_INTERRUPT
+        event = self._available[_RING + self.size]
         return (new - event - 1 & _WRAP) < (new - old & _WRAP)
 
     def _walk(self, chain: Chain, table: memoryview, entries: int, at: int, *, may_be_indirect: bool) -> None:
