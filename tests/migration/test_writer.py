@@ -9,7 +9,9 @@ import pytest
 
 from stratovirt.errors import SnapshotCancelled, SnapshotError
 from stratovirt.memory import GuestMemory, Region
+from stratovirt.memory.files import SharedRegion, map_regions
 from stratovirt.memory.mapping import Room
+from stratovirt.memory.template import map_template
 from stratovirt.migration import image
 from stratovirt.migration.image import CHUNK, NO_DIGEST
 from stratovirt.migration.progress import Progress
@@ -85,6 +87,33 @@ def test_pages_that_the_guest_never_touched_are_not_touched(tmp_path: Path) -> N
     write_snapshot(str(tmp_path / "s"), memory.regions, sections(1), Progress(memory.size))
     assert resident() - before < 8 << 20
     memory.close()
+
+
+def test_holes_of_shared_memory_stay_holes(tmp_path: Path) -> None:
+    fd = os.memfd_create("ram")
+    os.truncate(fd, 64 << 20)
+    os.pwrite(fd, b"x", 5 * CHUNK)
+    memory = map_regions(SharedRegion, fd, 64 << 20, shared=True)
+    blocks = os.fstat(fd).st_blocks
+    write_snapshot(str(tmp_path / "s"), memory.regions, [], Progress(memory.size))
+    assert os.fstat(fd).st_blocks < blocks + (CHUNK // 512)
+    memory.close()
+    os.close(fd)
+    assert (tmp_path / "s/memory").stat().st_blocks * 512 <= 16 * PAGE
+
+
+def test_a_restored_machine_saves_what_it_changed_and_what_it_did_not(tmp_path: Path) -> None:
+    write(tmp_path / "s", 1)
+    with open_snapshot(str(tmp_path / "s")) as snapshot:
+        memory = map_template(snapshot.memory_fd, snapshot.memory_size)
+    memory.write(CHUNK + 5, b"changed")
+    memory.discard(2 * CHUNK, CHUNK)
+    expected = memory.read(0, SIZE)
+    write_snapshot(str(tmp_path / "s"), memory.regions, sections(2), Progress(SIZE))
+    memory.close()
+    assert (tmp_path / "s/memory").read_bytes()[:SIZE] == expected
+    assert expected[2 * CHUNK : 3 * CHUNK] == bytes(CHUNK)
+    assert expected[3 * CHUNK :] == contents(1)[3 * CHUNK :]
 
 
 def test_zeros_that_the_guest_wrote_take_no_space(tmp_path: Path) -> None:

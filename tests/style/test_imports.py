@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "cli": set(),
     "client": {"qmp"},
     "hmp": {"qmp"},
-    "tools": {"client"},
+    "tools": {"client", "migration", "vmstate"},
     "testing": {"client", "tools"},
     "nursery": {
         *("memory", "native", "accel", "boot", "backends", "devices", "machine", "chardev"),

@@ -5,14 +5,45 @@ The law: the file is as long as RAM, and holds its regions one after the other.
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
+from dataclasses import dataclass
 
 from stratovirt.memory.guest import GuestMemory, Region
 from stratovirt.memory.layout import ram_ranges
 from stratovirt.memory.mapping import Room, map_file
 
 
-class SharedRegion(Region):
+def is_hole(fd: int, start: int, length: int) -> bool:
+    """Has the file no data in ``[start, start + length)`` (lseek(2), SEEK_DATA)?"""
+    try:
+        return os.lseek(fd, start, os.SEEK_DATA) >= start + length
+    except OSError as error:
+        return error.errno == errno.ENXIO  # there is none up to its end
+
+
+@dataclass(frozen=True)
+class FileRegion(Region):
+    """RAM whose room is a map of a file.
+
+    :param fd: the file, the region's own.
+    :param start: where in the file the region begins.
+    """
+
+    fd: int = -1
+    start: int = 0
+
+    def is_hole(self, offset: int, length: int) -> bool:
+        """Has the file nothing there? It reads zero then."""
+        return is_hole(self.fd, self.start + offset, length)
+
+    def close(self) -> None:
+        super().close()
+        os.close(self.fd)
+
+
+class SharedRegion(FileRegion):
     """RAM that is the file: whoever maps it too sees what the guest writes."""
 
     def discard(self, offset: int, length: int) -> None:
@@ -20,12 +51,12 @@ class SharedRegion(Region):
         self.room.mapping.madvise(mmap.MADV_REMOVE, self.room.start + offset, length)
 
     def known_zero(self, offset: int, length: int) -> bool:
-        """No: what this process never touched may be in the file."""
-        return False
+        """Is there a hole? Memory that others have written is in the file, touched here or not."""
+        return self.is_hole(offset, length)
 
 
 def map_regions(
-    kind: type[Region], fd: int, size: int, *, shared: bool = False, page_size: int = mmap.PAGESIZE
+    kind: type[FileRegion], fd: int, size: int, *, shared: bool = False, page_size: int = mmap.PAGESIZE
 ) -> GuestMemory:
     """RAM of ``size`` bytes from the beginning of the file ``fd``.
 
@@ -37,9 +68,10 @@ def map_regions(
     offset = 0
     try:
         for gpa, length in ram_ranges(size):
-            regions.append(kind(gpa, length, Room(length, page_size), page_size))
+            room = Room(length, page_size)
+            regions.append(kind(gpa, length, room, page_size, os.dup(fd), offset))
             reserve = page_size != mmap.PAGESIZE
-            map_file(regions[-1].host_address, length, fd, offset, shared=shared, reserve=reserve)
+            map_file(room.address, length, fd, offset, shared=shared, reserve=reserve)
             offset += length
     except OSError:
         for region in regions:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import ctypes
 import errno
 
-from stratovirt.memory.files import map_regions
-from stratovirt.memory.guest import GuestMemory, Region
+from stratovirt.memory.files import FileRegion, map_regions
+from stratovirt.memory.guest import GuestMemory
 from stratovirt.memory.mapping import map_zeros
 
 
-class TemplateRegion(Region):
+class TemplateRegion(FileRegion):
     """RAM that shares the file's pages with the page cache until the guest writes to them."""
 
     def discard(self, offset: int, length: int) -> None:
@@ -32,8 +32,8 @@ class TemplateRegion(Region):
             ctypes.memset(self.host_address + offset, 0, length)
 
     def known_zero(self, offset: int, length: int) -> bool:
-        """No: what the guest never touched is in the file."""
-        return False
+        """Has the file a hole there, and was it never touched?"""
+        return self.is_hole(offset, length) and super().known_zero(offset, length)
 
 
 def map_template(fd: int, size: int) -> GuestMemory:

@@ -29,6 +29,9 @@ from stratovirt.vmstate import Section
 CHUNK = 2 << 20
 """Bytes per digest: a huge page, and what a core's cache holds from the search for zeros to the digest."""
 
+MAX_CHUNK = 64 << 20
+"""Bytes per digest that are accepted: a chunk is read whole where it is verified."""
+
 TRAILER_SIZE = 4096
 DIGEST_SIZE = hashlib.sha256().digest_size
 NO_DIGEST = bytes(DIGEST_SIZE)
@@ -86,6 +89,7 @@ class Image:
             all(type(getattr(self, name)) is kind for name, kind in kinds.items())
             and len(self.uuid.encode()) < 64
             and min(self.size, self.chunk) > 0
+            and self.chunk <= MAX_CHUNK
             and not self.size % mmap.PAGESIZE
             and not self.chunk % mmap.PAGESIZE
             and len(self.digests) == -(-self.size // self.chunk) * DIGEST_SIZE

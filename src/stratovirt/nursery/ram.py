@@ -17,8 +17,8 @@ from typing import NamedTuple, cast
 from stratovirt.cli import Config
 from stratovirt.cli.config import Object
 from stratovirt.errors import OptionError
-from stratovirt.memory import GuestMemory, Region
-from stratovirt.memory.files import SharedRegion, map_regions
+from stratovirt.memory import GuestMemory
+from stratovirt.memory.files import FileRegion, SharedRegion, map_regions
 from stratovirt.memory.template import TemplateRegion
 
 Allocate = Callable[[int], GuestMemory]
@@ -103,7 +103,7 @@ def _source(backing: Backing, size: int, claimed: ExitStack) -> Allocate:
         _fit(backing.about, size, fd, page_size)
     except OSError as error:
         raise OptionError(backing.about, str(error.strerror)) from error
-    kind: type[Region] = SharedRegion if backing.share else TemplateRegion
+    kind: type[FileRegion] = SharedRegion if backing.share else TemplateRegion
     return lambda size: map_regions(kind, fd, size, shared=backing.share, page_size=page_size)
 
 

@@ -4,9 +4,10 @@
 lives here: it gets kernels and builds initramfs images and root disks. Its modules know the exception tree
 of the package and nothing else of it; nothing in the VMM imports them. They use the standard library
 (zstandard for modules that are packed so) and, for package archives, ``apt-get`` and ``dpkg-deb``; none
-needs root.
+needs root. ``stratovirt-snapshot`` shows and verifies snapshots, which it reads by ``migration``.
 
 =========== ==========================================================================
+snapshot    the console script that shows what is in a snapshot
 guest       the console script: arguments in, a path on stdout, one line per error
 kernels     which kernel image to use, and where its modules are
 kernelbuild the kernel compiled for the machine, from Debian's source
