@@ -11,4 +11,5 @@ setup(
         "src/stratovirt/accel/kvm/_build.py:ffi",
         "src/stratovirt/accel/tcg/_build.py:ffi",
     ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},  # as cffi compiles them: for all later Pythons
 )

@@ -31,7 +31,7 @@ def _run(argv: Sequence[str]) -> int:
 
     options = parse(argv)
     if isinstance(options, EarlyExit):
-        print(help_text().rstrip() if options is EarlyExit.HELP else f"StratoVirt {__version__}")
+        _print(help_text().rstrip() if options is EarlyExit.HELP else f"StratoVirt {__version__}")
         return 0
     refuse_not_built(options)
     if os.isatty(STDIN) and os.isatty(STDOUT):
@@ -49,6 +49,14 @@ def _run(argv: Sequence[str]) -> int:
 
         set_up_log(options)
         return launch(options, preparation, ready)
+
+
+def _print(text: str) -> None:
+    """To a reader that may leave before the end, as ``head`` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # for Python's own flush at exit
 
 
 def _nothing() -> None:

@@ -1,7 +1,9 @@
 """Help says what the parser does: its text comes from the same table, and its examples parse."""
 
+import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +48,16 @@ def pasted(example: str) -> list[str]:
     script = 'stratovirt() { printf "%s\\0" "$@"; }\n' + example
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.split("\0")[:-1]
+
+
+def test_a_reader_of_the_help_may_leave_before_its_end() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        command = [sys.executable, "-m", "stratovirt", "-h"]
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

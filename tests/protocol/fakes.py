@@ -30,6 +30,7 @@ from stratovirt.machine.inventory import (
     DiskInfo,
     IoThreadInfo,
     Netdev,
+    NetworkInfo,
     PluggedDevice,
 )
 from stratovirt.qmp.catalog import Catalog, MachineType, OptionInfo, Parameter, TypeInfo
@@ -94,6 +95,9 @@ class FakeInventory:
         return []
 
     def disks(self) -> list[DiskInfo]:
+        return []
+
+    def networks(self) -> list[NetworkInfo]:
         return []
 
     def iothreads(self) -> list[IoThreadInfo]:

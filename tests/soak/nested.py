@@ -82,8 +82,11 @@ async def passes(name: str, number: int, _directory: Path) -> None:
 @asynccontextmanager
 async def _outer_guest(name: str, number: int) -> AsyncIterator[GuestConsole]:
     """Its serial port, which can only be listened to; the guest is gone at the end of the block."""
-    words = f'check="{name}" round={number} python={sys.executable} project={guests.PROJECT}'
     kernel = guests.generic_kernel()
+    for inner in (kernel, guests.cloud_kernel()):  # in there is no network to get one
+        guests.initramfs(inner)
+    words = f'check="{name}" round={number} python={sys.executable} project={guests.PROJECT}'
+    words += f" guests={guests.cache_directory().resolve()}"
     boot = ["-kernel", str(kernel), "-initrd", str(_initramfs(kernel))]
     boot += ["-append", f"{OUTER_APPEND} {words}"]
     process = await trio.lowlevel.open_process(

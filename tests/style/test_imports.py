@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "qmp": {"machine"},
     "cli": set(),
     "client": {"qmp"},
-    "hmp": {"qmp"},
+    "hmp": {"qmp", "machine"},
     "tools": {"client", "migration", "vmstate"},
     "testing": {"client", "tools"},
     "nursery": {

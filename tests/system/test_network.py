@@ -86,6 +86,8 @@ async def test_a_card_is_plugged_in_by_getfd_and_out_again(net: Namespace, cloud
             await qmp.execute("device_add", id="net0", driver="virtio-net-mmio", addr="0x0")
             await carrier(vm, "1")
             (await vm.run(f"ping -c 1 -W 10 {HOST}")).check()
+            shown = await qmp.execute("human-monitor-command", {"command-line": "info network"})
+            assert " \\ net0: index=0,type=tap,ifname=tap0,queues=1\r\n" in shown
             await receive_from_host(vm, net, MIB if round else 4 * MIB)
             async with qmp.events("DEVICE_DELETED") as events:
                 await qmp.execute("device_del", id="net0")

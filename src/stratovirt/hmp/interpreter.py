@@ -6,12 +6,13 @@ The law: whatever the line, there is an answer and no exception; nothing is done
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from stratovirt.errors import CommandError
 from stratovirt.hmp.table import COMMANDS, HELP, INFO, TOPICS, Command
 from stratovirt.hmp.words import Misused
+from stratovirt.machine.inventory import NetworkInfo
 from stratovirt.qmp.dispatcher import Dispatcher
 from stratovirt.qmp.protocol import Request
 from stratovirt.qmp.registry import Registry
@@ -30,11 +31,17 @@ class Answer:
 
 
 class Interpreter:
-    """Understands lines and has them carried out. It keeps nothing between them: one serves everybody."""
+    """Understands lines and has them carried out. It keeps nothing between them: one serves everybody.
 
-    def __init__(self, dispatcher: Dispatcher, registry: Registry) -> None:
+    :param networks: of :class:`Inventory`: what ``info network`` shows, for which QMP has no query.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, registry: Registry, networks: Callable[[], Sequence[NetworkInfo]]
+    ) -> None:
         self._dispatcher = dispatcher
         self._registry = registry
+        self._networks = networks
 
     async def run(self, line: str) -> Answer:
         """Carry out one line. Raises nothing but cancellation."""
@@ -96,10 +103,11 @@ class Interpreter:
         return await self._execute(topic, rest, "info ")
 
     async def _execute(self, command: Command, rest: str, prefix: str) -> Answer:
-        if command.executes is None:
-            return _answer(f"Error: {prefix}{command.name}: not built yet\n")
         try:
-            outcome = await self._dispatcher.run(Request(command.executes, command.read(rest)))
+            arguments = command.read(rest)
+            if command.executes is None:
+                return _answer(command.show(self._networks()))
+            outcome = await self._dispatcher.run(Request(command.executes, arguments))
         except Misused as misused:
             name = prefix + command.name
             return _answer(f'{name}: {misused}\nTry "help {name}" for more information\n')

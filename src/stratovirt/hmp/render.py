@@ -5,7 +5,10 @@ Source: QEMU 7.2, monitor/hmp-cmds.c, block/monitor/block-hmp-cmds.c.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from stratovirt.machine.inventory import NetworkInfo
 
 
 def silence(result: Any) -> str:
@@ -60,6 +63,22 @@ def _cache(cache: dict[str, bool] | None) -> str | None:
 def chardev(result: Any) -> str:
     """Of query-chardev."""
     return "".join(f"{device['label']}: filename={device['filename']}\n" for device in result)
+
+
+def network(result: Sequence[NetworkInfo]) -> str:
+    """Of the inventory's networks: a card and, behind it, its peer; a backend without card by itself.
+
+    Source: QEMU 7.2, net/net.c (hmp_info_network).
+    """
+    return "".join(map(_network, result))
+
+
+def _network(each: NetworkInfo) -> str:
+    peer = f"{each.id}: index=0,{each.peer}\n"
+    if each.card is None:
+        return peer
+    model, mac = "type=nic,model=virtio-net-device", each.mac.hex(":")
+    return f"{each.card}: index=0,{model},macaddr={mac}\n \\ {peer}"
 
 
 def balloon(result: Any) -> str:

@@ -18,7 +18,8 @@ class Command:
 
     :ivar names: as typed; the first is its name, the others are short for it.
     :ivar parameters: its form, for ``help``.
-    :ivar executes: the QMP command that does it; None for ``help`` and ``info``, and for what is not built.
+    :ivar executes: the QMP command that does it; None for ``help`` and ``info``, and for what is
+        not QMP's to tell.
     :ivar read: the rest of the line to that command's arguments; raises :class:`words.Misused`.
     :ivar show: its result to text.
     """
@@ -62,6 +63,14 @@ COMMANDS = (
     Command(("device_del",), "device", "remove device", "device_del", words.device_id),
     HELP,
     INFO,
+    Command(
+        ("netdev_add",),
+        "[tap|user],id=str[,prop=value][,...]",
+        "add host network device",
+        "netdev_add",
+        words.netdev,
+    ),
+    Command(("netdev_del",), "id", "remove host network device", "netdev_del", words.device_id),
     Command(("quit", "q"), "", "quit the virtual machine", "quit"),
     Command(("stop", "s"), "", "stop emulation", "stop"),
     Command(("system_powerdown",), "", "send system power down event", "system_powerdown"),
@@ -82,7 +91,7 @@ TOPICS = (
     _topic("cpus", "show infos for each CPU", "query-cpus-fast", render.cpus),
     _topic("kvm", "show KVM information", "query-kvm", render.kvm),
     _topic("name", "show the current VM name", "query-name", render.name),
-    _topic("network", "show the network state", None),
+    _topic("network", "show the network state", None, render.network),
     _topic("status", "show the current VM status (running|paused)", "query-status", render.status),
     _topic("uuid", "show the current VM UUID", "query-uuid", render.uuid),
     _topic("version", "show the version of StratoVirt", "query-version", render.version),

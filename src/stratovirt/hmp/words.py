@@ -54,16 +54,29 @@ def mebibytes(rest: str) -> dict[str, Any]:
 
 
 def device(rest: str) -> dict[str, Any]:
-    """``driver[,prop=value][,...]``, as -device takes it; ``,,`` stands for a comma.
+    """``driver[,prop=value][,...]``, as -device takes it.
 
     :raises Misused: an item is not of this form.
     """
+    return _properties("driver", rest)
+
+
+def netdev(rest: str) -> dict[str, Any]:
+    """``type[,prop=value][,...]``, as -netdev takes it.
+
+    :raises Misused: an item is not of this form.
+    """
+    return _properties("type", rest)
+
+
+def _properties(first: str, rest: str) -> dict[str, Any]:
+    """``prop=value[,...]``, the first may be the value of ``first`` alone; ``,,`` is a comma."""
     arguments: dict[str, Any] = {}
     for position, item in enumerate(_items(rest)):
         name, equals, value = item.partition("=")
         if not equals and position:
             raise Misused(f"prop=value expected, not '{item}'")
-        arguments |= {name: value} if equals else {"driver": item}
+        arguments |= {name: value} if equals else {first: item}
     return arguments
 
 

@@ -112,6 +112,20 @@ class DiskInfo(NamedTuple):
     activity: BlockActivity
 
 
+class NetworkInfo(NamedTuple):
+    """A network backend, and the card that it is plugged into.
+
+    :ivar peer: what it is, as ``type=…`` and its properties.
+    :ivar card: id of the device; None: nothing uses the backend.
+    :ivar mac: the card's, 6 bytes.
+    """
+
+    id: str
+    peer: str
+    card: str | None = None
+    mac: bytes = bytes(6)
+
+
 class IoThreadInfo(NamedTuple):
     """A running iothread, and its thread on the host."""
 
@@ -157,6 +171,9 @@ class Inventory(Protocol):
 
     def disks(self) -> Sequence[DiskInfo]:
         """The disks that are plugged in, in the order of slots."""
+
+    def networks(self) -> Sequence[NetworkInfo]:
+        """The network backends, in the order in which they were added."""
 
     def iothreads(self) -> Sequence[IoThreadInfo]:
         """The iothreads that run, in the command line's order."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import trio
 
@@ -18,6 +18,7 @@ from stratovirt.chardev.protocol import Chardev
 from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.console import VirtioConsole
+from stratovirt.devices.virtio.net import VirtioNet
 from stratovirt.errors import CommandError, ConfigError
 from stratovirt.machine.events import DeviceDeleted, EventBus
 from stratovirt.machine.inventory import (
@@ -27,8 +28,10 @@ from stratovirt.machine.inventory import (
     DiskInfo,
     IoThreadInfo,
     Netdev,
+    NetworkInfo,
     PluggedDevice,
 )
+from stratovirt.nursery import netinfo
 from stratovirt.nursery.chardevs import Chardevs, device_user
 from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.devices import DeviceTask
@@ -244,6 +247,16 @@ class HotPlug:
             for slot in self._slots
             if slot.occupant is not None and isinstance(slot.device, VirtioBlock)
         ]
+
+    def networks(self) -> list[NetworkInfo]:
+        """See :class:`Inventory`."""
+        cards = [
+            (slot.occupant, slot.device)
+            for slot in self._slots
+            if slot.occupant is not None and isinstance(slot.device, VirtioNet)
+        ]
+        backends = cast(Mapping[str, netinfo.Backend], self._backends["net"])
+        return list(netinfo.networks(backends, cards))
 
     def iothreads(self) -> list[IoThreadInfo]:
         """See :class:`Inventory`."""

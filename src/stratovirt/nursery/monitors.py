@@ -73,6 +73,7 @@ class Monitors:
         from stratovirt.qmp.server import QmpServer
 
         self.server = QmpServer(control, catalog=catalog(), human_monitor=self._run_line)
+        self._control = control
         self._monitors = monitors
         self._terminal = terminal
         self._first_client = trio.Event()
@@ -111,7 +112,9 @@ class Monitors:
         from stratovirt.hmp.interpreter import Interpreter
         from stratovirt.hmp.session import HumanMonitor
 
-        return HumanMonitor(Interpreter(self.server.dispatcher, self.server.registry))
+        return HumanMonitor(
+            Interpreter(self.server.dispatcher, self.server.registry, self._control.inventory.networks)
+        )
 
     async def _load_validators(self) -> None:
         """Once somebody talks to us: importing jsonschema takes 0.2 s, which no boot or greeting needs."""
