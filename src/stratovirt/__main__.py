@@ -38,11 +38,12 @@ def _run(argv: Sequence[str]) -> int:
         options = with_terminal(options)
 
     from stratovirt.nursery.daemon import daemonize
-    from stratovirt.nursery.deferred import defer
-    from stratovirt.nursery.prelude import Preparation
+    from stratovirt.nursery.deferred import UNUSED_BY_A_BOOT, defer
 
     ready = daemonize() if options.daemonize else _nothing
-    defer("trio")
+    defer(*UNUSED_BY_A_BOOT)
+    from stratovirt.nursery.prelude import Preparation
+
     with Preparation(options) as preparation:
         from stratovirt.nursery.launch import launch
         from stratovirt.nursery.log import set_up_log

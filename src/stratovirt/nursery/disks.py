@@ -17,12 +17,9 @@ from stratovirt.machine.inventory import BlockNode, DeviceRequest, PluggedDevice
 from stratovirt.nursery.helpers import Helper, Helpers
 from stratovirt.nursery.hotplug import Backend, Slot
 from stratovirt.nursery.iothreads import IoThread
+from stratovirt.nursery.slots import BLOCK_DRIVER, BLOCK_SLOTS, disks
 
 log = logging.getLogger(__name__)
-
-BLOCK_SLOTS = 4
-"""Replaceable ones; StratoVirt's MMIO_REPLACEABLE_BLK_NR."""
-DRIVER = "virtio-blk-device"
 
 
 def open_disk(node: BlockNode, start: Starter, helpers: Helpers) -> Disk:
@@ -70,20 +67,6 @@ def open_drive(drive: config.Drive, helpers: Helpers) -> tuple[BlockNode, Disk]:
         raise OptionError.about("-drive", error) from error
 
 
-def disks(options: Config) -> list[config.Device]:
-    """The command line's disks.
-
-    :raises OptionError: there are too many.
-    """
-    found = [device for device in options.devices if device.driver == DRIVER]
-    if len(found) > BLOCK_SLOTS:
-        raise OptionError(
-            f"-device {DRIVER},id={found[BLOCK_SLOTS].id}",
-            f"no slot is left: the machine has {BLOCK_SLOTS} for disks",
-        )
-    return found
-
-
 def slots(
     options: Config, backends: Mapping[str, Backend], iothreads: Mapping[str, IoThread]
 ) -> Iterator[tuple[VirtioBlock, Slot]]:
@@ -127,7 +110,7 @@ def _make(name: str, spec: config.Device, disk: Disk) -> VirtioBlock:
     physical = _size(spec, "physical_block_size", block_size)
     if physical < block_size:
         raise OptionError(
-            f"-device {DRIVER},physical_block_size={physical}",
+            f"-device {BLOCK_DRIVER},physical_block_size={physical}",
             f"must not be smaller than logical_block_size, which is {block_size}",
         )
     return VirtioBlock(
@@ -144,5 +127,5 @@ def _make(name: str, spec: config.Device, disk: Disk) -> VirtioBlock:
 def _size(spec: config.Device, name: str, default: int) -> int:
     size = int(spec.get(name) or default)
     if size & (size - 1):
-        raise OptionError(f"-device {DRIVER},{name}={size}", "must be a power of two")
+        raise OptionError(f"-device {BLOCK_DRIVER},{name}={size}", "must be a power of two")
     return size

@@ -14,9 +14,7 @@ from stratovirt.errors import ConfigError, OptionError
 from stratovirt.machine.inventory import DeviceRequest, Netdev, PluggedDevice
 from stratovirt.nursery.helpers import Helper, Helpers
 from stratovirt.nursery.hotplug import Backend, Slot
-
-DRIVER = "virtio-net-device"
-NET_SLOTS = 2
+from stratovirt.nursery.slots import NET_DRIVER, NET_SLOTS, cards
 
 VHOST_NET = "/dev/vhost-net"
 SLOT_MAC = bytes.fromhex("525400123456")
@@ -32,20 +30,6 @@ class Card(NamedTuple):
 
     device: VirtioNet
     slot: Slot
-
-
-def cards(options: Config) -> list[config.Device]:
-    """The cards of the command line.
-
-    :raises OptionError: there are more than slots.
-    """
-    found = [device for device in options.devices if device.driver == DRIVER]
-    if len(found) > NET_SLOTS:
-        raise OptionError(
-            f"-device {DRIVER},id={found[NET_SLOTS].id}",
-            f"no slot is left: the machine has {NET_SLOTS} for network cards",
-        )
-    return found
 
 
 def open_netdev(netdev: Netdev, helpers: Helpers) -> Network:
@@ -99,7 +83,7 @@ def slots(options: Config, backends: dict[str, Backend], first: int) -> Iterator
         netdev = str(spec.get("netdev"))
         if netdev in taken:
             raise OptionError(
-                f"-device {DRIVER},netdev={netdev}", f'device "{taken[netdev]}" uses it already'
+                f"-device {NET_DRIVER},netdev={netdev}", f'device "{taken[netdev]}" uses it already'
             )
         taken[netdev] = spec.id
         device = _make(spec, mac, cast(Network, backends[netdev]))
@@ -137,15 +121,18 @@ def _make(spec: config.Device, mac: bytes, backend: Network) -> VirtioNet:
     :raises OptionError: a property cannot be had.
     """
     if spec.get("iothread") is not None:
-        raise OptionError(f"-device {DRIVER},iothread=", "a network card has its own thread; leave it out")
+        raise OptionError(
+            f"-device {NET_DRIVER},iothread=", "a network card has its own thread; leave it out"
+        )
     queue_size = cast(int, spec.get("queue-size") or QUEUE_SIZE)
     if queue_size & (queue_size - 1):
-        raise OptionError(f"-device {DRIVER},queue-size={queue_size}", "must be a power of two")
+        raise OptionError(f"-device {NET_DRIVER},queue-size={queue_size}", "must be a power of two")
     pairs = len(backend.ports)
     queues = spec.get("num-queues")
     if queues is not None and queues != 2 * pairs:
         raise OptionError(
-            f"-device {DRIVER},num-queues={queues}", f"its netdev has {pairs} pairs, which makes {2 * pairs}"
+            f"-device {NET_DRIVER},num-queues={queues}",
+            f"its netdev has {pairs} pairs, which makes {2 * pairs}",
         )
     given = spec.get("mac")
     if isinstance(given, str):

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 
 import trio
 
-from stratovirt.boot.platform import VIRTIO_GSIS
 from stratovirt.cli import Config, config
 from stratovirt.devices.virtio.balloon import VirtioBalloon
 from stratovirt.devices.virtio.console import VirtioConsole
@@ -21,7 +20,7 @@ from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.rng import DEFAULT_PERIOD, NO_LIMIT, VirtioRng
 from stratovirt.errors import OptionError
 from stratovirt.machine.inventory import BlockNode, DeviceKind, Netdev
-from stratovirt.nursery import disks, netcards
+from stratovirt.nursery import disks, netcards, slots
 from stratovirt.nursery.chardevs import Chardevs, device_user
 from stratovirt.nursery.consoles import Consoles
 from stratovirt.nursery.helpers import Helpers
@@ -87,7 +86,7 @@ MAKERS: dict[str, Maker] = {
     "virtio-balloon-device": _make_balloon,
     "virtio-serial-device": _make_serial,
 }
-"""By driver, the devices that take a slot behind the replaceable ones, in the command line's order."""
+"""Of each of :data:`slots.FIXED_DRIVERS`."""
 
 
 class Plugboard:
@@ -113,7 +112,7 @@ class Plugboard:
         self.consoles = Consoles()
         self.helpers = Helpers()
         claimed.callback(self.helpers.close)
-        self.reserved = frozenset(spec.id for spec in _fixed(options))
+        self.reserved = frozenset(spec.id for spec in slots.fixed(options))
         claimed.callback(self._close_backends)
         for thing in options.objects:
             if thing.type == "iothread":
@@ -126,7 +125,7 @@ class Plugboard:
         if options.machine.type != "none":
             self._add_block_slots()
             self._add_net_slots()
-        for spec in _fixed(options):
+        for spec in slots.fixed(options):
             self.devices.append(MAKERS[spec.driver](spec, self))
         for spec in _consoles(options):
             self._add_console(spec)
@@ -170,28 +169,5 @@ class Plugboard:
                 backend.close()
 
 
-def slot_count(options: Config) -> int:
-    """How many virtio-mmio slots the machine has.
-
-    :raises OptionError: there are more devices than slots.
-    """
-    disks.disks(options)  # not too many ...
-    netcards.cards(options)  # ... of either
-    fixed = _fixed(options)
-    replaceable = disks.BLOCK_SLOTS + netcards.NET_SLOTS
-    most = len(VIRTIO_GSIS) - replaceable
-    if len(fixed) > most:
-        raise OptionError(
-            f"-device {fixed[most].driver}",
-            f"no slot is left: the machine has {most} for devices that are neither disks nor network cards",
-        )
-    return replaceable + len(fixed)
-
-
 def _consoles(options: Config) -> list[config.Device]:
     return [device for device in options.devices if device.driver == "virtconsole"]
-
-
-def _fixed(options: Config) -> list[config.Device]:
-    """The devices that stay for the life of the machine."""
-    return [device for device in options.devices if device.driver in MAKERS]

@@ -23,14 +23,14 @@ from stratovirt.boot.platform import virtio_slots
 from stratovirt.cli import Config
 from stratovirt.cli.config import Cpu, Smp
 from stratovirt.cli.wording import nearest
-from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.errors import ImageError, OptionError
-from stratovirt.nursery.headstart import HeadStart
-from stratovirt.nursery.plugging import slot_count
-from stratovirt.nursery.ram import Allocate
+from stratovirt.nursery.slots import slot_count
 
 if TYPE_CHECKING:
+    from stratovirt.devices.virtio.device import VirtioDevice
     from stratovirt.machine.microvm import Console, Microvm
+    from stratovirt.nursery.headstart import HeadStart
+    from stratovirt.nursery.ram import Allocate
 
 
 # A vCPU thread asks for the GIL thousands of times a second, and the default of 5 ms is a whole timer tick.
@@ -122,6 +122,7 @@ class Preparation:
         head_start: bool,
     ) -> Microvm:
         from stratovirt.machine.microvm import Microvm
+        from stratovirt.nursery.headstart import HeadStart
 
         board = Microvm(self.accelerator, boot_plan, virtio, ram)
         board.add_console(console)

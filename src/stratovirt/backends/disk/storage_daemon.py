@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from stratovirt.backends.disk.contract import SECTOR
 from stratovirt.backends.disk.nbd import NbdConnection, NbdError
@@ -35,7 +35,8 @@ END_SECONDS = 10
 """Until it has flushed and ended."""
 OUTPUT_LIMIT = 64 << 10
 
-Starter = Callable[[Callable[[], subprocess.Popen[bytes]]], subprocess.Popen[bytes]]
+Process: TypeAlias = "subprocess.Popen[bytes]"  # by its name: most machines never load the module
+Starter = Callable[[Callable[[], Process]], Process]
 
 
 class ServedDisk:
