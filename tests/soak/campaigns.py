@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.soak import checks, nested, sanitized
+from tests.soak import checks, devices, nested, sanitized
 
 Check = Callable[[int, Path], Awaitable[None]]
 """Runs round ``number`` in an empty directory; raises if it fails."""
 
 STOP_CONT_PAIRS = 1000
 REBOOTS = 50
+BALLOON_MOVES = 30
+CONSOLE_ROUNDS = 20
 NESTED_ROUNDS = 3
 SANITIZED_ROUNDS = 3
 
@@ -40,6 +42,8 @@ def campaigns() -> Iterator[Campaign]:
     for cpus in (1, 2):
         name = f"{STOP_CONT_PAIRS} stop/cont pairs -smp {cpus}"
         yield Campaign(name, 1, partial(checks.stop_cont, checks.TCG, STOP_CONT_PAIRS, cpus))
+    yield Campaign(f"{BALLOON_MOVES} balloon moves", 2, partial(devices.balloon, BALLOON_MOVES))
+    yield Campaign("console login and paste", CONSOLE_ROUNDS, devices.console)
     yield Campaign("address sanitizer", SANITIZED_ROUNDS, sanitized.passes)
     for name in nested.CHECKS:
         yield Campaign(f"nested kvm: {name}", NESTED_ROUNDS, partial(nested.passes, name))

@@ -16,6 +16,7 @@ from stratovirt.testing.recorded import RecordedQmp
 MIB = 1 << 20
 WITHIN = 60  # seconds
 POLL_SECONDS = 0.05
+RATION, PERIOD = 4096, 0.5  # bytes of entropy in so many seconds
 FILL = "mount -t tmpfs -o size=100% fill /mnt && dd if=/dev/zero of=/mnt/fill bs=1M count={} 2>/dev/null"
 EMPTY = "umount /mnt"
 
@@ -95,10 +96,8 @@ async def test_memory_goes_to_the_host_and_comes_back_with_the_balloon() -> None
 
 
 async def test_pages_that_the_guest_has_freed_go_to_the_host_and_statistics_are_told() -> None:
-    balloon = "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on,guest-stats-polling-interval=1"
-    rng = ("-object", "rng-random,id=rng0,filename=/dev/urandom")
-    limited = ("-device", "virtio-rng-device,rng=rng0,max-bytes=4096,period=50")
-    async with launched(with_devices("-device", balloon, *rng, *limited)) as vm:
+    balloon = "virtio-balloon-device,free-page-reporting=on,guest-stats-polling-interval=1"
+    async with launched(with_devices("-device", balloon)) as vm:
         await vm.booted()
         async with vm.qmp() as qmp:
             await filled_and_emptied(vm, 100)  # what it touches once and for all
@@ -113,5 +112,24 @@ async def test_pages_that_the_guest_has_freed_go_to_the_host_and_statistics_are_
             assert said["stats"]["stat-total-memory"] == await total(vm)
             assert 0 < said["stats"]["stat-free-memory"] < 1024 * MIB
 
+
+async def test_a_guest_that_runs_out_of_memory_takes_pages_out_of_the_balloon_and_entropy_is_rationed() -> (
+    None
+):
+    options = (
+        *("-device", "virtio-balloon-device,deflate-on-oom=on"),
+        *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
+        *("-device", f"virtio-rng-device,rng=rng0,max-bytes={RATION},period={PERIOD * 1000:.0f}"),
+    )
+    async with launched(VmOptions(accel="tcg", options=options)) as vm, vm.qmp() as qmp:
+        await vm.booted()
+        total_before = await total(vm)
+        await resized(qmp, 160 * MIB)
+        assert await total(vm) == total_before
+        (await vm.run("dd if=/dev/zero of=/dev/null bs=150M count=1")).check()
+        assert (await qmp.execute("query-balloon"))["actual"] > 170 * MIB
+
+        start = trio.current_time()
         assert "virtio_rng" in (await vm.run("cat /sys/class/misc/hw_random/rng_current")).check()
         assert (await vm.run("dd if=/dev/hwrng bs=1024 count=20 2>/dev/null | wc -c")).check() == "20480\n"
+        assert trio.current_time() - start > (20480 / RATION - 2) * PERIOD
