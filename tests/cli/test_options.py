@@ -101,9 +101,8 @@ def test_nothing_but_a_kernel_gives_the_defaults() -> None:
         ("-no-shutdown", "no_shutdown", True),
         ("-no-reboot", "no_reboot", True),
         ("-disable-seccomp", "disable_seccomp", True),
-        ("-incoming file:/var/template", "incoming", Incoming("file", "/var/template")),
-        ("-incoming tcp:127.0.0.1:4444", "incoming", Incoming("tcp", "127.0.0.1:4444")),
-        ("-incoming unix:/tmp/s", "incoming", Incoming("unix", "/tmp/s")),
+        ("-incoming file:/var/template", "incoming", Incoming("/var/template")),
+        ("-incoming file:a,,b,mapped=off", "incoming", Incoming("a,b", mapped=False)),
     ],
 )
 def test_an_option_of_the_machine(text: str, field: str, value: object) -> None:

@@ -61,6 +61,7 @@ class Running:
 def build(request: BootRequest, port: BytePort) -> Microvm:
     board = Microvm(Choice("tcg", "a test"), plan(request))
     board.add_console(port)
+    board.boot()
     return board
 
 

@@ -33,6 +33,7 @@ from stratovirt.machine.inventory import (
     NetworkInfo,
     PluggedDevice,
 )
+from stratovirt.machine.migration import MigrationInfo, MigrationStatus, RamProgress
 from stratovirt.qmp.catalog import Catalog, MachineType, OptionInfo, Parameter, TypeInfo
 from stratovirt.qmp.flow import Throttle
 from stratovirt.qmp.handler import Reply
@@ -142,6 +143,22 @@ class FakeBalloon:
         return BalloonInfo(self.actual, self.statistics)
 
 
+class FakeMigration:
+    """Snapshots that are complete at once."""
+
+    def __init__(self) -> None:
+        self.info = MigrationInfo()
+        self.asked: list[str] = []
+        self.cancelled = 0
+
+    async def save(self, directory: str) -> None:
+        self.asked.append(directory)
+        self.info = MigrationInfo(MigrationStatus.COMPLETED, RamProgress(2 << 30, 0, 1 << 20), 7)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
 class FakeControl:
     """A machine that is nothing but its run state, and what it says of itself.
 
@@ -156,6 +173,7 @@ class FakeControl:
         self.inventory = FakeInventory(self.events)
         self.balloon = FakeBalloon()
         self.chardevs = FakeChardevs()
+        self.migration = FakeMigration()
         self.info = INFO
         self.memory: dict[int, int] = {}  # words by address
         self._turn = trio.Lock()

@@ -24,7 +24,6 @@ from stratovirt.machine.events import (
     WasReset,
 )
 from stratovirt.qmp import arguments, events, generate, reference, schemas
-from stratovirt.qmp.commands.notbuilt import NOT_BUILT
 from stratovirt.qmp.schemas import Schema
 from stratovirt.qmp.validation import StrictValidator
 from tests.protocol.client import check_message, validators
@@ -50,7 +49,7 @@ CLIENTS = {
 BEFORE = {"cont": RunState.PAUSED}
 """The state that a command's example needs, where it is not running."""
 NEED_A_DESCRIPTOR = {"getfd", "closefd"}
-AS_SENT = CONTRACT.commands.keys() - {*NOT_BUILT, *NEED_A_DESCRIPTOR}
+AS_SENT = CONTRACT.commands.keys() - NEED_A_DESCRIPTOR
 """Commands whose examples can be sent to a bare machine as they are."""
 WITHOUT_CAUSE = {"DEVICE_UNPLUG_GUEST_ERROR"}
 """Events of devices that are not built."""
@@ -136,15 +135,6 @@ async def test_each_example_sent_literally_gets_its_replies_and_events_in_its_or
                     await client.send(json.dumps(step["client"]).encode(), name)
                 else:
                     assert shape(await client.next()) == shape(step["server"])
-
-
-@pytest.mark.parametrize("name", NOT_BUILT)
-async def test_the_example_of_what_is_not_built_is_refused_in_these_words(name: str) -> None:
-    async with supervised() as here:
-        client = await here.client()
-        [example] = CONTRACT.commands[name]["examples"]
-        await client.send(json.dumps(example["transcript"][0]["client"]).encode(), name)
-        assert await client.answer() == {"error": {"class": "GenericError", "desc": f"{name}: not built yet"}}
 
 
 def shape(message: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ DOORS = {
         "stratovirt.machine.events",
         "stratovirt.machine.info",
         "stratovirt.machine.inventory",
+        "stratovirt.machine.migration",
     },
     "stratovirt.qmp": {"stratovirt.qmp.protocol"},  # all that client sees
     # All that boot and devices see.

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stratovirt.accel.identity import CpuIdentity
+
 BOOT_CODE_SELECTOR = 0x10
 BOOT_DATA_SELECTOR = 0x18
 
@@ -124,6 +126,9 @@ class Accelerator(Protocol):
 
     @property
     def vcpus(self) -> Sequence[Vcpu]: ...
+
+    def identity(self) -> CpuIdentity:
+        """The CPU that the guest sees."""
 
     def irq_line(self, gsi: int) -> IrqLine:
         """Input ``gsi`` (0–23). 0–15 also reach the PIC."""

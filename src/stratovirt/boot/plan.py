@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from stratovirt.accel.features import UNCHANGED, Features
@@ -92,15 +92,17 @@ class BootPlan:
     """A boot whose checks have passed.
 
     It holds the decompressed kernel until it is loaded the first time; later loads read the files anew.
+
+    :param acpi: is the machine described by ACPI tables?
+    :ivar kernel_kind: of the kernel that was read, and
+    :ivar cmdline: the command line made for it; empty where none was.
     """
 
-    def __init__(self, request: BootRequest) -> None:
-        layout = _lay_out(request)
+    def __init__(self, request: BootRequest, acpi: bool, layout: _Layout | None) -> None:
         self.request = request
-        self.kernel_kind = layout.kernel.kind
-        self.acpi = layout.acpi
-        self.cmdline = layout.cmdline
-        self._layout: _Layout | None = layout
+        self.acpi = acpi
+        self.kernel_kind, self.cmdline = (layout.kernel.kind, layout.cmdline) if layout else ("", b"")
+        self._layout = layout
 
     def renew(self) -> None:
         """Read the files again, for the next :meth:`load`.
@@ -126,7 +128,16 @@ def plan(request: BootRequest) -> BootPlan:
     :raises ImageError: the kernel or the initrd cannot be loaded into this machine.
     :raises OptionError: the command line is too long for this kernel.
     """
-    return BootPlan(request)
+    layout = _lay_out(request)
+    return BootPlan(request, layout.acpi, layout)
+
+
+def plan_reset(request: BootRequest, acpi: bool) -> BootPlan:
+    """For a machine that runs already, from a snapshot: nothing is read or checked before it is reset.
+
+    :param acpi: how it was described to its guest.
+    """
+    return BootPlan(replace(request, acpi="on" if acpi else "off"), acpi, None)
 
 
 def _lay_out(request: BootRequest) -> _Layout:

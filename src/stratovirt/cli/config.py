@@ -219,10 +219,13 @@ class Object(NamedTuple):
 
 
 class Incoming(NamedTuple):
-    """``-incoming``: where the state to restore comes from."""
+    """``-incoming``: the directory of the snapshot to restore.
 
-    scheme: Literal["file", "tcp", "unix"]
-    source: str
+    :ivar mapped: its memory becomes RAM page by page, as it is used; otherwise all of it is read.
+    """
+
+    directory: str
+    mapped: bool = True
 
 
 class Config(NamedTuple):

@@ -36,7 +36,6 @@ def _netdev(kind: type[Netdev], type: str) -> NotBuilt:
 
 NOT_BUILT = (
     NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else []),
-    NotBuilt("incoming", "", lambda c: [":".join(c.incoming)] if c.incoming else []),
     NotBuilt("drive", "if=pflash", lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"]),
     _netdev(VhostUserNetdev, "vhost-user"),
     _driver("vhost-vsock-device"),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from stratovirt.cli import chardevs, devices, vm
 from stratovirt.cli.schema import Keys, Kinds
-from stratovirt.cli.values import FILE, INCOMING, UUID, VERBATIM, Value
+from stratovirt.cli.values import FILE, UUID, VERBATIM, Value
 
 
 class EarlyExit(enum.Enum):
@@ -88,7 +88,7 @@ GROUPS = (
             Option(("kernel",), "bzImage, ELF vmlinux or raw vmlinux.bin", "kernel", FILE),
             Option(("initrd",), "initial RAM disk", "initrd", FILE),
             Option(("append",), "kernel command line, quoted or not", "append", VERBATIM, Takes.SOME),
-            Option(("incoming",), "restore a snapshot", "incoming", INCOMING),
+            Option(("incoming",), "restore a snapshot", "incoming", vm.INCOMING),
             _switch("S freeze", "do not start the vCPUs: wait for the command cont", "freeze"),
             _switch("no-reboot", "a guest's reboot ends the run", "no_reboot"),
             _switch(

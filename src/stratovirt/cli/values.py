@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stratovirt.cli.config import GIB, MIB, Address, HostForward, Incoming, TcpAddress, UnixAddress
+from stratovirt.cli.config import GIB, MIB, Address, HostForward, TcpAddress, UnixAddress
 from stratovirt.cli.wording import alternatives
 
 # struct sockaddr_un.sun_path is 108 bytes with its final NUL (unix(7)).
@@ -218,12 +218,11 @@ def _host_forward(text: str) -> HostForward:
     raise BadValue("must be tcp:[IP]:PORT-:PORT or udp:[IP]:PORT-:PORT, the host's and then the guest's port")
 
 
-def _incoming(text: str) -> Incoming:
-    scheme, _, source = text.partition(":")
-    match scheme:
-        case "file" | "tcp" | "unix" if source:
-            return Incoming(scheme, source)
-    raise BadValue("must be file:DIR, tcp:IP:PORT or unix:PATH")
+def _snapshot(text: str) -> str:
+    scheme, _, directory = text.partition(":")
+    if scheme != "file" or not directory:
+        raise BadValue("must be file:DIR")
+    return directory
 
 
 def _uuid(text: str) -> str:
@@ -268,7 +267,7 @@ IP = Value("IP", _ip)
 PORT = Value("PORT", _port)
 ADDRESS = Value("unix:PATH|tcp:IP:PORT", _address)
 HOST_FORWARD = Value("tcp|udp:[IP]:PORT-:PORT", _host_forward)
-INCOMING = Value("file:DIR", _incoming)
+SNAPSHOT = Value("file:DIR", _snapshot)
 UUID = Value("UUID", _uuid)
 MAC = Value("MAC", _mac)
 INTERFACE = Value("IFNAME", _interface)

@@ -3,7 +3,7 @@
 from math import prod
 
 from stratovirt.cli import values
-from stratovirt.cli.config import Cpu, Smp
+from stratovirt.cli.config import Cpu, Incoming, Smp
 from stratovirt.cli.schema import Key, Keys, single, split
 from stratovirt.cli.values import ID, SWITCH, BadValue, Value, choice, is_word, number
 from stratovirt.cli.wording import shown
@@ -97,4 +97,7 @@ SMP = Keys(
 )
 
 MEMORY = single("size", values.MEMORY)
+INCOMING = Keys(
+    Incoming, (Key("directory", values.SNAPSHOT, required=True), Key("mapped", SWITCH)), implied=True
+)
 NAME = single("guest", values.NAME)

@@ -15,6 +15,7 @@ from stratovirt.machine.chardevs import CharacterDevices
 from stratovirt.machine.events import EventBus
 from stratovirt.machine.info import MachineInfo, VcpuInfo
 from stratovirt.machine.inventory import Inventory
+from stratovirt.machine.migration import Migration
 
 
 class RunState(enum.Enum):
@@ -56,6 +57,10 @@ class MachineControl(Protocol):
     @property
     def balloon(self) -> Balloon:
         """How much of its memory the guest has, and how that is changed."""
+
+    @property
+    def migration(self) -> Migration:
+        """How snapshots are taken."""
 
     async def vcpus(self) -> Sequence[VcpuInfo]:
         """The vCPUs as they are now; waits until they have been built. None after a crash."""

@@ -23,6 +23,7 @@ from stratovirt.machine.power import PowerLine
 from stratovirt.memory import GuestMemory
 from stratovirt.native.line import Line
 from stratovirt.native.uart import REGISTERS, Uart
+from stratovirt.vmstate import Saved
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +40,23 @@ class Console(Protocol):
     on_room: Callable[[], None]
 
 
-class Resettable(Protocol):
-    """A device with state that a reset of the machine clears."""
+class PlatformDevice(Saved, Protocol):
+    """A device with state that a reset of the machine clears and a snapshot keeps."""
 
     def reset(self) -> None: ...
 
 
 class Microvm:
-    """A board with its kernel loaded; with a console added it is ready to run, in ``threads``.
+    """A board without a program; :meth:`boot` or a snapshot gives it one, and ``threads`` run it.
 
     Planning and building take a tenth of a second each, or more: both belong in a thread.
 
     :param plan: what is booted; made beforehand, so that what it refuses is refused without guest memory.
     :param virtio: one device for each slot of the plan, in its order.
     :param allocate: makes RAM of so many bytes.
-    :raises ConfigError: the accelerator cannot be had, or a file changed since it was planned with.
+    :raises ConfigError: the accelerator cannot be had.
+    :ivar devices: those of the platform, by name.
+    :ivar transports: the virtio devices', slot by slot.
     """
 
     def __init__(
@@ -84,10 +87,9 @@ class Microvm:
         self.threads: list[VcpuThread] = list(self.accelerator.threads)
         self.transports: list[VirtioMmio] = []
         try:
-            self._devices = self._add_devices()
+            self.devices: dict[str, PlatformDevice] = self._add_devices()
             for slot, device in zip(plan.request.slots, virtio, strict=True):
                 self._add_virtio(slot, device)
-            self._load()
         except BaseException:
             self.close()
             raise
@@ -100,7 +102,14 @@ class Microvm:
         console.on_room = serial.output_ready
         self.bus.claim_ports(platform.serial_port, REGISTERS, serial)
         self.accelerator.add_native_ports(platform.serial_port, REGISTERS, serial.native)
-        self._devices.append(serial)
+        self.devices["serial"] = serial
+
+    def boot(self) -> None:
+        """Load the kernel; vCPU 0 is at its entry.
+
+        :raises ImageError: a file changed since it was planned with.
+        """
+        self.accelerator.start(self.plan.load(self.memory))
 
     def reset(self) -> None:
         """Power-on state with empty RAM and the kernel loaded anew; only while no vCPU runs.
@@ -109,10 +118,10 @@ class Microvm:
         """
         self.plan.renew()
         self.accelerator.reset()
-        for device in (*self._devices, *self.transports):
+        for device in (*self.devices.values(), *self.transports):
             device.reset()
         self.memory.clear()
-        self._load()
+        self.boot()
 
     def press_power_button(self) -> bool:
         """Press the ACPI power button; False when the guest was booted without ACPI."""
@@ -128,10 +137,7 @@ class Microvm:
             transport.close()
         self.memory.close()
 
-    def _load(self) -> None:
-        self.accelerator.start(self.plan.load(self.memory))
-
-    def _add_devices(self) -> list[Resettable]:
+    def _add_devices(self) -> dict[str, PlatformDevice]:
         platform = self.plan.request.platform
         rtc, i8042 = Rtc(), I8042(self.power)
         self._events = EventDevice(self.accelerator.irq_line(platform.event_gsi), EVENT_POWER_BUTTON)
@@ -142,7 +148,7 @@ class Microvm:
         self.bus.claim_ports(platform.sleep_control_port, 2, sleep)
         self.bus.claim_ports(platform.reset_port, 1, reset)
         self.bus.claim_mmio(platform.event_address, EVENT_DEVICE_SIZE, self._events)
-        return [rtc, i8042, self._events]
+        return {"rtc": rtc, "i8042": i8042, "events": self._events}
 
     def _add_virtio(self, slot: VirtioSlot, device: VirtioDevice) -> None:
         name = f"virtio{len(self.transports)}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
+from collections.abc import Iterator
 
 from stratovirt.memory.files import FileRegion, map_regions
 from stratovirt.memory.guest import GuestMemory
@@ -43,3 +45,40 @@ def map_template(fd: int, size: int) -> GuestMemory:
     :raises OSError: the host refuses the mapping.
     """
     return map_regions(TemplateRegion, fd, size)
+
+
+def read_template(fd: int, memory: GuestMemory) -> None:
+    """Fill fresh RAM with what :func:`map_template` would show; holes of the file are not touched.
+
+    :raises OSError: the file cannot be read, or ends too early.
+    """
+    offset = 0
+    for region in memory.regions:
+        for start, end in _data(fd, offset, offset + region.size):
+            with region.bytes[start - offset : end - offset] as target:
+                _read_all(fd, target, start)
+        offset += region.size
+
+
+def _data(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The parts of ``[start, end)`` that are no holes of the file (lseek(2))."""
+    while start < end:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows
+                return
+            raise
+        hole = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        if start < hole:
+            yield start, hole
+        start = hole
+
+
+def _read_all(fd: int, target: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(target):
+        count = os.preadv(fd, [target[done:]], offset + done)
+        if not count:
+            raise OSError(errno.EIO, "the file ends too early")
+        done += count

@@ -22,7 +22,6 @@ from stratovirt.nursery.chardevs import MONITOR, Chardevs
 from stratovirt.nursery.daemon import pidfile
 from stratovirt.nursery.plugging import Plugboard
 from stratovirt.nursery.prelude import Preparation
-from stratovirt.nursery.ram import claim_ram
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def launch(options: Config, preparation: Preparation, ready: Callable[[], None])
         stack.callback(preparation.discard_board)
         preparation.build(
             claimed.plugboard.devices,
-            claim_ram(options, stack),
+            preparation.claim_ram(stack),
             claimed.port,
             head_start=not options.freeze and not waited_for,
         )
@@ -114,6 +113,7 @@ def _run(
             wait_for=[listener.first_client for listener in waited_for],
             ready=ready,
             freeze=options.freeze,
+            incoming=options.incoming is not None,
             reboot=not options.no_reboot,
             shutdown=not options.no_shutdown,
             info=describe.machine_info(options, preparation.accelerator.name),

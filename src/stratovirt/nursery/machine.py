@@ -17,8 +17,10 @@ from stratovirt.accel.protocol import RunEnd, VcpuThread
 from stratovirt.machine.events import Cause
 from stratovirt.machine.info import VcpuInfo
 from stratovirt.machine.microvm import Microvm
+from stratovirt.machine.sections import save_board
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.iothreads import IoThread
+from stratovirt.nursery.snapshots import Write
 from stratovirt.nursery.supervisor import Supervisor
 from stratovirt.nursery.vcpu import VcpuRunner
 
@@ -113,6 +115,14 @@ class MachineTree:
     async def reset(self) -> None:
         """Board to power-on state, kernel loaded anew; in a thread, for it copies tens of megabytes."""
         await trio.to_thread.run_sync(self._board.reset)
+
+    async def save(self, write: Write) -> None:
+        """See :class:`SavableMachine`; what drivers have asked for is done first."""
+        async with AsyncExitStack() as served_by_nobody:
+            for device in self.devices:
+                await served_by_nobody.enter_async_context(device.drained())
+            sections = save_board(self._board)
+            await trio.to_thread.run_sync(write, self._board.memory.regions, sections)
 
     def press_power_button(self) -> bool:
         """Press the ACPI power button, if the guest was told of one."""

@@ -23,14 +23,17 @@ from stratovirt.boot.platform import virtio_slots
 from stratovirt.cli import Config
 from stratovirt.cli.config import Cpu, Smp
 from stratovirt.cli.wording import nearest
-from stratovirt.errors import ImageError, OptionError
+from stratovirt.errors import ImageError, OptionError, SnapshotError
 from stratovirt.nursery.slots import slot_count
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from stratovirt.devices.virtio.device import VirtioDevice
     from stratovirt.machine.microvm import Console, Microvm
     from stratovirt.nursery.headstart import HeadStart
     from stratovirt.nursery.ram import Allocate
+    from stratovirt.nursery.restoring import Incoming
 
 
 # A vCPU thread asks for the GIL thousands of times a second, and the default of 5 ms is a whole timer tick.
@@ -40,7 +43,7 @@ SWITCH_INTERVAL_SECONDS = 200e-6
 class Preparation:
     """Prepares the machine of ``options`` in a thread, beside the ``with`` block.
 
-    In this order: :meth:`check`, :meth:`build`, :meth:`take_board`.
+    In this order: :meth:`check`, :meth:`claim_ram`, :meth:`build`, :meth:`take_board`.
     """
 
     def __init__(self, options: Config) -> None:
@@ -48,6 +51,7 @@ class Preparation:
         self._executor = ThreadPoolExecutor(1, "prepare")
         self._board: Future[Microvm] | None = None
         self._head_start: HeadStart | None = None
+        self._incoming: Incoming | None = None
 
     def __enter__(self) -> Preparation:
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
@@ -62,6 +66,8 @@ class Preparation:
     ) -> None:
         self.discard_board()
         self._executor.shutdown()
+        if self._incoming is not None:
+            self._incoming.close()
 
     @cached_property
     def accelerator(self) -> choose.Choice:
@@ -79,6 +85,17 @@ class Preparation:
         if self._options.machine.type != "none":
             choose.load(self.accelerator, self._options.smp.cpus)
         self._plan.result()
+
+    def claim_ram(self, claimed: ExitStack) -> Allocate:
+        """How the machine's RAM is made; what that needs of the host is in ``claimed``.
+
+        :raises OptionError: the host does not have it.
+        """
+        if self._incoming is not None:
+            return self._incoming.claim_ram(claimed)
+        from stratovirt.nursery.ram import claim_ram
+
+        return claim_ram(self._options, claimed)
 
     def build(
         self, virtio: Sequence[VirtioDevice], ram: Allocate, console: Console, *, head_start: bool
@@ -126,14 +143,36 @@ class Preparation:
 
         board = Microvm(self.accelerator, boot_plan, virtio, ram)
         board.add_console(console)
+        try:
+            self._begin(board)
+        except BaseException:
+            board.close()
+            raise
         if head_start:
             self._head_start = HeadStart(board.threads[0], board.power, self._executor)
             board.threads[0] = self._head_start
         return board
 
+    def _begin(self, board: Microvm) -> None:
+        """Where the guest begins: at its kernel's entry, or where the snapshot was taken."""
+        if self._incoming is None:
+            board.boot()
+            return
+        from stratovirt.machine.sections import load_board
+
+        try:
+            load_board(board, self._incoming.sections)
+        except SnapshotError as error:
+            raise OptionError(self._incoming.about, str(error)) from error
+
     def _make_plan(self) -> BootPlan | None:
         if self._options.machine.type == "none":
             return None
+        if self._options.incoming is not None:
+            from stratovirt.nursery.restoring import Incoming
+
+            self._incoming = Incoming(self._options)
+            return self._incoming.boot_plan(boot_request)
         request = boot_request(self._options)
         try:
             return plan(request)

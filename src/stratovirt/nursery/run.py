@@ -59,6 +59,7 @@ class Launch:
     :param info: what managers may ask about the machine.
     :param fittings: its replaceable devices and their backends; None: it has none.
     :param tasks: of the backends, run beside the machine's own.
+    :param incoming: the board comes from a snapshot.
     """
 
     take_board: Callable[[], Microvm | None]
@@ -74,6 +75,7 @@ class Launch:
     info: MachineInfo = NO_GUEST
     fittings: Fittings | None = None
     tasks: Sequence[Task] = ()
+    incoming: bool = False
 
 
 async def run(launch: Launch) -> int:
@@ -83,6 +85,7 @@ async def run(launch: Launch) -> int:
         launch.fittings,
         freeze=launch.freeze,
         waits=bool(launch.wait_for),
+        incoming=launch.incoming,
         reboot=launch.reboot,
         shutdown=launch.shutdown,
     )

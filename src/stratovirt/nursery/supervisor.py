@@ -33,6 +33,7 @@ from stratovirt.nursery.chardevs import ChardevControl
 from stratovirt.nursery.devices import DeviceTask
 from stratovirt.nursery.hotplug import Fittings, HotPlug
 from stratovirt.nursery.plugging import Plugboard
+from stratovirt.nursery.snapshots import SavableMachine, Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,11 @@ ALLOWED = {
     "device_add": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
     "device_del": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
     "balloon": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED},
+    "migrate": {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED, RunState.POSTMIGRATE},
 }
 
 
-class SupervisedMachine(Protocol):
+class SupervisedMachine(SavableMachine, Protocol):
     """The running machine as the supervisor drives it (:class:`stratovirt.nursery.machine.MachineTree`)."""
 
     @property
@@ -78,6 +80,12 @@ class SupervisedMachine(Protocol):
         """:raises BadAddress: no RAM is there."""
 
 
+def _first_state(*, freeze: bool, waits: bool, incoming: bool) -> RunState:
+    if incoming:
+        return RunState.INMIGRATE
+    return RunState.PRELAUNCH if freeze or waits else RunState.RUNNING
+
+
 @dataclass(frozen=True)
 class Ending:
     """How the process is to end."""
@@ -93,6 +101,8 @@ class Supervisor:
     :param fittings: its replaceable devices and their backends; None: a machine without any.
     :param freeze: begin in prelaunch and wait for ``cont`` (``-S``).
     :param waits: begin in prelaunch and run once the machine is attached (``wait=on``).
+    :param incoming: begin in inmigrate, for the machine comes from a snapshot; then run, or with ``freeze``
+        be paused.
     :param reboot: does a guest's reset restart it (else it ends the machine, ``-no-reboot``)?
     :param shutdown: does a guest's power-off end the process (else it stays, ``-no-shutdown``)?
     """
@@ -104,14 +114,16 @@ class Supervisor:
         *,
         freeze: bool = False,
         waits: bool = False,
+        incoming: bool = False,
         reboot: bool = True,
         shutdown: bool = True,
     ) -> None:
         self.info = info
         self.events = EventBus()
         self.turn = trio.Lock()
-        self._state = RunState.PRELAUNCH if freeze or waits else RunState.RUNNING
-        self._waits = waits and not freeze
+        self._state = _first_state(freeze=freeze, waits=waits, incoming=incoming)
+        self._freeze = freeze
+        self._job: str | None = None  # a command that holds the turn for long
         self._crash_reason: str | None = None
         self._reboot = reboot
         self._ends_on_shutdown = shutdown
@@ -121,6 +133,7 @@ class Supervisor:
         self.inventory: Inventory = HotPlug(self, fittings)
         self.balloon = BalloonControl(self, fittings.balloon)
         self.chardevs = ChardevControl(self, fittings.chardevs)
+        self.migration = Snapshots(self, info.memory, restored=incoming)
         self._ending: Ending | None = None
         self._ended = trio.Event()
 
@@ -151,16 +164,14 @@ class Supervisor:
 
     async def stop(self) -> None:
         """See :class:`MachineControl`."""
-        async with self._changing():
-            self._require("stop")
+        async with self.changing("stop"):
             await self._pause("stop")
             self._enter(RunState.PAUSED)
             self.events.publish(Stopped())
 
     async def cont(self) -> None:
         """See :class:`MachineControl`."""
-        async with self._changing():
-            self._require("cont")
+        async with self.changing("cont"):
             self._enter(RunState.RUNNING)
             if self._machine is not None:
                 self._machine.resume()
@@ -168,14 +179,12 @@ class Supervisor:
 
     async def reset(self) -> None:
         """See :class:`MachineControl`."""
-        async with self._changing():
-            self._require("system_reset")
+        async with self.changing("system_reset"):
             await self._reset("system_reset", Cause.HOST_QMP_SYSTEM_RESET)
 
     async def powerdown(self) -> None:
         """See :class:`MachineControl`."""
-        async with self._changing():
-            self._require("system_powerdown")
+        async with self.changing("system_powerdown"):
             if self._machine is None or not self._machine.press_power_button():
                 raise CommandError("system_powerdown: the guest has no ACPI power button (acpi=off)")
             self.events.publish(PowerdownRequested())
@@ -215,13 +224,16 @@ class Supervisor:
         if self._ending is None:
             log.info("ending: %s %s", ending.cause.value, detail)
             self._ending = ending
+            self.migration.cancel()
             self._ended.set()
 
     def attach(self, machine: SupervisedMachine | None) -> None:
         """The machine is built (None: ``-machine none`` has no guest): let it run if it is to run."""
         self._machine = machine
         self._built.set()
-        if self._waits and self._state is RunState.PRELAUNCH:
+        if self._state is RunState.INMIGRATE and self._freeze:
+            self._enter(RunState.PAUSED)
+        elif self._state in (RunState.INMIGRATE, RunState.PRELAUNCH) and not self._freeze:
             self._enter(RunState.RUNNING)
             self.events.publish(Resumed())
         if self._state is RunState.RUNNING and machine is not None and not self.is_ending:
@@ -262,12 +274,37 @@ class Supervisor:
     async def changing(self, command: str) -> AsyncIterator[None]:
         """Hold the turn for ``command``, in a state that allows it.
 
-        :raises CommandError: the state does not.
+        :raises CommandError: the state does not, or a job does not.
         """
+        if self._job is not None:
+            raise CommandError(f"{command}: {self._job} is under way; wait for it, or migrate_cancel it")
         async with self._changing():
             if command in ALLOWED:
                 self._require(command)
             yield
+
+    @asynccontextmanager
+    async def saving(self) -> AsyncIterator[SavableMachine]:
+        """See :class:`stratovirt.nursery.snapshots.Machine`."""
+        async with self.changing("migrate"):
+            if self._machine is None:
+                raise CommandError("migrate: this machine has no guest")
+            before, self._job = self._state, "migrate"
+            try:
+                await self._pause("migrate")
+                if before is RunState.RUNNING:
+                    self._enter(RunState.PAUSED)
+                    self.events.publish(Stopped())
+                yield self._machine
+                self._enter(RunState.POSTMIGRATE)
+            except CommandError:
+                if before is RunState.RUNNING and self._state is RunState.PAUSED and not self.is_ending:
+                    self._enter(RunState.RUNNING)
+                    self._resume_if_running()
+                    self.events.publish(Resumed())
+                raise
+            finally:
+                self._job = None
 
     def device_task(self, index: int) -> DeviceTask:
         """The task of the device in slot ``index``.

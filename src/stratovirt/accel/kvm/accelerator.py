@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratovirt.accel.features import UNCHANGED, Features
+from stratovirt.accel.identity import CpuIdentity, identify
 from stratovirt.accel.kvm import cpuid, cpuid_table
 from stratovirt.accel.kvm.guest_time import GuestTime
 from stratovirt.accel.kvm.system import KvmSystem
@@ -83,6 +84,16 @@ class KvmAccelerator:
         self.threads = [KvmVcpuThread(vcpu, bus, memory) for vcpu in self.vcpus]
         self._power_on = self.vm.save()
         self._time = GuestTime(self.vm, self.vcpus)
+
+    def identity(self) -> CpuIdentity:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.identity`."""
+        table = {(e.function, e.index): e for e in cpuid_table.read(self.vcpus[0].fd)}
+
+        def cpuid(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+            entry = table.get((leaf, subleaf))
+            return (entry.eax, entry.ebx, entry.ecx, entry.edx) if entry else (0, 0, 0, 0)
+
+        return identify(cpuid)
 
     def irq_line(self, gsi: int) -> KvmIrqLine:
         """See :meth:`stratovirt.accel.protocol.Accelerator.irq_line`."""

@@ -15,11 +15,12 @@ ENTRY_SIZE = ffi.sizeof("struct kvm_cpuid_entry2")
 
 def supported(system_fd: int) -> list[CpuidEntry]:
     """The leaves that KVM can give a guest on this host."""
-    table = _fetch(system_fd, "KVM_GET_SUPPORTED_CPUID")
-    return [
-        CpuidEntry(e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx)
-        for e in table.entries[0 : table.nent]
-    ]
+    return _entries(_fetch(system_fd, "KVM_GET_SUPPORTED_CPUID"))
+
+
+def read(fd: int) -> list[CpuidEntry]:
+    """The leaves that a vCPU shows the guest."""
+    return _entries(_fetch(fd, "KVM_GET_CPUID2"))
 
 
 def write(fd: int, entries: Iterable[CpuidEntry]) -> None:
@@ -51,6 +52,13 @@ def load(fd: int, data: bytes) -> None:
         ioctl(fd, "KVM_SET_CPUID2", table)
     except OSError as error:
         raise AcceleratorError(f"saved cpuid is refused: {error.strerror}") from error
+
+
+def _entries(table: ffi.CData) -> list[CpuidEntry]:
+    return [
+        CpuidEntry(e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx)
+        for e in table.entries[0 : table.nent]
+    ]
 
 
 def _fetch(fd: int, request: str) -> ffi.CData:

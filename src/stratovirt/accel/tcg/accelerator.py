@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stratovirt.accel.features import FEATURES, UNCHANGED, Features
+from stratovirt.accel.identity import CpuIdentity, identify
 from stratovirt.accel.protocol import BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, Bus, CpuStart, IrqLine
 from stratovirt.accel.tcg import library
 from stratovirt.accel.tcg.clock import Clock
@@ -101,6 +102,10 @@ class TcgAccelerator:
         except AcceleratorUnavailable:
             self.close()
             raise
+
+    def identity(self) -> CpuIdentity:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.identity`."""
+        return identify(self._cpuid)
 
     def irq_line(self, gsi: int) -> IrqLine:
         """Input ``gsi`` of the IOAPIC, and of the PIC below 16."""
@@ -201,12 +206,15 @@ class TcgAccelerator:
             lib.tcg_add_hole(self._machine, gpa, size)
 
     def _require(self, names: Sequence[str]) -> None:
-        registers = ffi.new("uint32_t[4]")
         for name in names:
             wanted = FEATURES[name]
-            lib.tcg_cpuid(self._machine, 0, wanted.leaf, wanted.subleaf, registers)
-            if not registers[wanted.register] & wanted.mask:
+            if not self._cpuid(wanted.leaf, wanted.subleaf)[wanted.register] & wanted.mask:
                 raise AcceleratorUnavailable(f"accel tcg: the software CPU has no {name}")
+
+    def _cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        registers = ffi.new("uint32_t[4]")
+        lib.tcg_cpuid(self._machine, 0, leaf, subleaf, registers)
+        return registers[0], registers[1], registers[2], registers[3]
 
     def _set_cpuid(self, cpu: int, wanted: Sequence[Leaf]) -> None:
         wanted = [*wanted, *map(without, self._removed)]

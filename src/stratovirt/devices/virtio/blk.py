@@ -193,6 +193,11 @@ class VirtioBlock(VirtioDevice):
         chain.write(status, chain.writable_length - 1)
         return chain.writable_length
 
+    def backend_facts(self) -> dict[str, Any]:
+        """See :class:`VirtioDevice`."""
+        disk = self.disk
+        return {"image": f"{disk.size} bytes{', read-only' * disk.read_only}" if disk else "none"}
+
     def save(self) -> dict[str, Any]:
         """See :class:`VirtioDevice`."""
         return {"writeback": self._writeback}

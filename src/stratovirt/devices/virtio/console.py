@@ -137,6 +137,10 @@ class VirtioConsole(VirtioDevice):
         for port in self._ports.values():
             port.reset()
 
+    def backend_facts(self) -> dict[str, Any]:
+        """See :class:`VirtioDevice`."""
+        return {"virtconsoles on ports": sorted(self._ports)}
+
     def save(self) -> dict[str, Any]:
         """See :class:`VirtioDevice`; what a line has in hand stays with the host."""
         ports = {str(number): [port.open, port.head, port.sent] for number, port in self._ports.items()}

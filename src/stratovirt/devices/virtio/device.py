@@ -117,6 +117,10 @@ class VirtioDevice:
     def close(self) -> None:
         """Give back what the device holds; it is not used any more."""
 
+    def backend_facts(self) -> dict[str, Any]:
+        """What the driver has seen of the backend, in words for people; a restored machine shows the same."""
+        return {}
+
     def save(self) -> dict[str, Any]:
         """State for a snapshot, as plain values; not while anybody serves the device or runs guest code."""
         return {}

@@ -105,6 +105,7 @@ class VirtioMmio:
         self.interrupt = Interrupt(line)
         self.status = 0
         self.memory = memory
+        self._accepted = 0
         self._generation = 0
         self._breaks = 0
         self._offered = device.features | RING_FEATURES
@@ -113,6 +114,16 @@ class VirtioMmio:
         self._readers, self._writers = self._make_readers(), self._make_writers()
         self.kicks = [Kick() for _ in device.queue_sizes]
         device.transport = self
+
+    @property
+    def offered(self) -> int:
+        """Feature bits that a driver may accept."""
+        return self._offered
+
+    @property
+    def accepted(self) -> int:
+        """Feature bits that the driver has accepted."""
+        return self._accepted
 
     # -- the device's side ---------------------------------------------------------------------------
 

@@ -261,6 +261,10 @@ class VirtioNet(VirtioDevice):
         """Let go of the guest's memory; the backend is its owner's to close."""
         self._clear()
 
+    def backend_facts(self) -> dict[str, Any]:
+        """See :class:`VirtioDevice`."""
+        return {"link": "up" if self.link_up else "down"}
+
     def save(self) -> dict[str, Any]:
         """The driver's wishes and the chains in hand; a frame half way to the guest is lost."""
         return {

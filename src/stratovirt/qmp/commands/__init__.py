@@ -2,8 +2,7 @@
 
 A handler gets typed arguments and a :class:`stratovirt.qmp.handler.Context`; it sees the machine only
 through its control interface. Names, arguments and documentation are in ``schemas/commands``; a new
-command is a schema there, ``make docs``, and a function here. ``notbuilt`` is the one place that knows
-which commands have a contract and no code yet.
+command is a schema there, ``make docs``, and a function here.
 """
 
 from stratovirt.qmp.commands import (
@@ -17,7 +16,6 @@ from stratovirt.qmp.commands import (
     lifecycle,
     machine,
     migration,
-    notbuilt,
     probing,
 )
 
@@ -32,6 +30,5 @@ HANDLERS = (
     *lifecycle.HANDLERS,
     *machine.HANDLERS,
     *migration.HANDLERS,
-    *notbuilt.HANDLERS,
     *probing.HANDLERS,
 )
