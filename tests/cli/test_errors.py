@@ -411,10 +411,25 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("-machine q35", "-machine q35: not built yet"),
-        ("-drive if=pflash,file=flash.img", "-drive if=pflash: not built yet"),
+        ("-machine q35", "-machine q35: not built yet: take microvm"),
+        (
+            "-drive if=pflash,file=flash.img",
+            "-drive if=pflash: not built yet: there is no firmware; a microvm boots its -kernel",
+        ),
         ("-netdev vhost-user,id=n,chardev=c -chardev null,id=c", "-netdev id=n: not built yet"),
-        ("-device vfio-pci,host=0000:00:01.0", "-device vfio-pci: not built yet"),
+        (
+            "-device vfio-pci,host=0000:00:01.0",
+            "-device vfio-pci: not built yet: the microvm has no PCI bus",
+        ),
+        (
+            "-device virtio-serial-pci",
+            "-device virtio-serial-pci: not built yet: the microvm has no PCI bus; take virtio-serial-device",
+        ),
+        (
+            "-device vhost-user-fs-device,chardev=c,tag=t -chardev null,id=c",
+            "-device vhost-user-fs-device: not built yet: it needs a connection to virtiofsd; "
+            "put the files on a disk, or on a server that the guest reaches",
+        ),
     ],
 )
 def test_what_comes_later_is_parsed_and_then_refused_by_name(text: str, line: str) -> None:

@@ -17,16 +17,18 @@ class NotBuilt(NamedTuple):
     :param option: its option, without the dash.
     :param part: the values of the option that need it; empty: the whole option.
     :param asked: the values, shortened, with which a Config asks for it.
+    :param why: what it would need, or what to take instead; empty: nothing to say.
     """
 
     option: str
     part: str
     asked: Callable[[Config], Iterable[str]]
+    why: str = ""
 
 
-def _driver(name: str) -> NotBuilt:
+def _driver(name: str, why: str = "") -> NotBuilt:
     return NotBuilt(
-        "device", name, lambda c: [device.driver for device in c.devices if device.driver == name]
+        "device", name, lambda c: [device.driver for device in c.devices if device.driver == name], why
     )
 
 
@@ -34,21 +36,25 @@ def _netdev(kind: type[Netdev], type: str) -> NotBuilt:
     return NotBuilt("netdev", type, lambda c: [f"id={one.id}" for one in c.netdevs if isinstance(one, kind)])
 
 
+NO_PCI = "the microvm has no PCI bus"
+NO_SHARED_DIRECTORIES = (
+    "it needs a connection to virtiofsd; put the files on a disk, or on a server that the guest reaches"
+)
+VIRTIO = ("virtio-blk", "virtio-net", "virtio-serial", "virtio-balloon", "virtio-rng", "vhost-vsock")
+
 NOT_BUILT = (
-    NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else []),
-    NotBuilt("drive", "if=pflash", lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"]),
+    NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else [], "take microvm"),
+    NotBuilt(
+        "drive",
+        "if=pflash",
+        lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"],
+        "there is no firmware; a microvm boots its -kernel",
+    ),
     _netdev(VhostUserNetdev, "vhost-user"),
     _driver("vhost-vsock-device"),
-    _driver("vhost-user-fs-device"),
-    _driver("virtio-blk-pci"),
-    _driver("virtio-net-pci"),
-    _driver("virtio-serial-pci"),
-    _driver("virtio-balloon-pci"),
-    _driver("virtio-rng-pci"),
-    _driver("vhost-vsock-pci"),
-    _driver("vhost-user-fs-pci"),
-    _driver("pcie-root-port"),
-    _driver("vfio-pci"),
+    *(_driver(f"vhost-user-fs-{kind}", NO_SHARED_DIRECTORIES) for kind in ("device", "pci")),
+    *(_driver(f"{name}-pci", f"{NO_PCI}; take {name}-device") for name in VIRTIO),
+    *(_driver(name, NO_PCI) for name in ("pcie-root-port", "vfio-pci")),
 )
 
 
@@ -59,4 +65,5 @@ def refuse_not_built(config: Config) -> None:
     """
     for capability in NOT_BUILT:
         for value in capability.asked(config):
-            raise OptionError(shown(f"-{capability.option} {value}".rstrip()), "not built yet")
+            why = f": {capability.why}" if capability.why else ""
+            raise OptionError(shown(f"-{capability.option} {value}".rstrip()), f"not built yet{why}")

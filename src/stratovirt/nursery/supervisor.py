@@ -312,7 +312,7 @@ class Supervisor:
         :raises CommandError: there is no machine.
         """
         if self._machine is None:
-            raise CommandError("the machine is not built yet")
+            raise CommandError("the machine is still being built")
         return self._machine.devices[index]
 
     @asynccontextmanager
