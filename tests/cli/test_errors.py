@@ -156,6 +156,10 @@ def refusal(text: str) -> str:
             "-qmp unix:/tmp/s: another listener has this address already",
         ),
         (
+            "-qmp unix:/tmp/s,server,nowait -device virtio-vsock-device,guest-cid=3,uds-path=/tmp/s",
+            "-device virtio-vsock-device,uds-path=/tmp/s: another listener has this address already",
+        ),
+        (
             "-qmp unix:/tmp/s,server,nowait -chardev socket,id=c,path=/tmp/s,server",
             "-chardev unix:/tmp/s: another listener has this address already",
         ),
@@ -324,6 +328,10 @@ def refusal(text: str) -> str:
             "-device vhost-vsock-device,guest-cid=2: guest-cid must be a number from 3 to 4294967294",
         ),
         (
+            "-device virtio-vsock-device,guest-cid=3",
+            "-device virtio-vsock-device,guest-cid=3: uds-path=PATH is missing",
+        ),
+        (
             "-device virtio-balloon-device,id=b -device virtio-serial-device,id=b",
             "-device id=b: another -device has this id",
         ),
@@ -377,6 +385,13 @@ def test_a_socket_path_must_fit_its_kernel_structure(option: str) -> None:
     assert refusal(option.format(fits + "x")).endswith("must be a path of at most 107 bytes, not 108")
 
 
+def test_a_vsock_path_leaves_room_for_the_number_of_a_port() -> None:
+    option = "-device virtio-vsock-device,guest-cid=3,uds-path=/{}"
+    assert MAX_SOCKET_PATH - len("/_4294967294") == 95
+    assert config(option.format("x" * 95)).devices
+    assert refusal(option.format("x" * 96)).endswith("must be a path of at most 96 bytes, not 97")
+
+
 def test_a_microvm_needs_a_kernel() -> None:
     with pytest.raises(
         OptionError, match=r"^-kernel: missing; the microvm machine boots a kernel: -kernel FILE$"
@@ -420,6 +435,11 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
         (
             "-device vfio-pci,host=0000:00:01.0",
             "-device vfio-pci: not built yet: the microvm has no PCI bus",
+        ),
+        (
+            "-device vhost-vsock-device,guest-cid=3",
+            "-device vhost-vsock-device: not built yet: "
+            "take virtio-vsock-device,guest-cid=N,uds-path=PATH, which needs no /dev/vhost-vsock",
         ),
         (
             "-device virtio-serial-pci",

@@ -289,6 +289,10 @@ BACKENDS = (
             Device("virtio-rng-device", "g", (("rng", "r"), ("max-bytes", 1024), ("period", 1000))),
         ),
         (
+            "virtio-vsock-device,id=v,guest-cid=3,uds-path=/run/v.sock",
+            Device("virtio-vsock-device", "v", (("guest-cid", 3), ("uds-path", "/run/v.sock"))),
+        ),
+        (
             "vhost-vsock-device,id=v,guest-cid=3,vhostfd=9",
             Device("vhost-vsock-device", "v", (("guest-cid", 3), ("vhostfd", 9))),
         ),

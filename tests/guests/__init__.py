@@ -21,7 +21,7 @@ from stratovirt.tools.kernels import Kernel, debian_kernel
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
-PROGRAMS = ("smp", "memory", "block")
+PROGRAMS = ("smp", "memory", "block", "vsock")
 TEST_MODULES = ("tun",)  # loaded and removed while others run
 COMPILE = ("-O2", "-s", "-Wall", "-Wextra", "-static", "-pthread")
 COMPILE_BARE = (
@@ -66,6 +66,15 @@ def initramfs(kernel: Path) -> Path:
         add=[(program(name), f"/bin/{name}") for name in PROGRAMS],
     )
     return publish(image, directory / f"tests-{kernel.name}.cpio")
+
+
+@cache
+def shell_initramfs(kernel: Path) -> Path:
+    """An initramfs as ``stratovirt-guest`` makes it, which ends in a shell, with the programs in /bin."""
+    directory = cache_directory()
+    programs = [(program(name), f"/bin/{name}") for name in PROGRAMS]
+    image = build(Kernel.at(kernel), find_busybox(directory), add=programs)
+    return publish(image, directory / f"shell-{kernel.name}.cpio")
 
 
 @cache

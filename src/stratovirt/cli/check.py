@@ -5,7 +5,15 @@ The law: pure, and silent about the host. Files, addresses in use and accelerato
 
 from collections.abc import Iterable, Iterator
 
-from stratovirt.cli.config import Address, Config, SocketChardev, StdioChardev, TcpAddress, VhostUserNetdev
+from stratovirt.cli.config import (
+    Address,
+    Config,
+    SocketChardev,
+    StdioChardev,
+    TcpAddress,
+    UnixAddress,
+    VhostUserNetdev,
+)
 from stratovirt.cli.wording import shown, suggestion
 from stratovirt.errors import OptionError
 
@@ -121,18 +129,17 @@ def _check_memory(config: Config) -> None:
 
 
 def _check_addresses(config: Config) -> None:
-    servers = [(monitor.address, "-qmp") for monitor in config.qmp]
+    servers = [(monitor.address, f"-qmp {_address_text(monitor.address)}") for monitor in config.qmp]
     servers += [
-        (chardev.address, "-chardev")
+        (chardev.address, f"-chardev {_address_text(chardev.address)}")
         for chardev in config.chardevs
         if isinstance(chardev, SocketChardev) and chardev.server
     ]
+    servers += [(UnixAddress(path), who) for who, path in _device_references(config, "uds-path")]
     seen: set[Address] = set()
-    for address, option in servers:
+    for address, who in servers:
         if address in seen:
-            raise OptionError(
-                shown(f"{option} {_address_text(address)}"), "another listener has this address already"
-            )
+            raise OptionError(shown(who), "another listener has this address already")
         seen.add(address)
 
 

@@ -15,6 +15,7 @@ from stratovirt.cli.values import (
     NAME,
     SWITCH,
     TEXT,
+    VSOCK_PATH,
     BadValue,
     Value,
     choice,
@@ -157,6 +158,7 @@ _QUEUES = (
     _property("bootindex", number(0, 255)),
 )
 _BLOCK_SIZE = number(512, 32768)
+_GUEST_CID = _property("guest-cid", number(MIN_GUEST_CID, MAX_GUEST_CID), required=True)
 
 # Each virtio device, under the name that -device knows without its -device or -pci ending.
 _VIRTIO: dict[str, tuple[Key, ...]] = {
@@ -184,10 +186,8 @@ _VIRTIO: dict[str, tuple[Key, ...]] = {
         _property("max-bytes", number(1, 1 << 63)),
         _property("period", number(1, 1 << 32)),
     ),
-    "vhost-vsock": (
-        _property("guest-cid", number(MIN_GUEST_CID, MAX_GUEST_CID), required=True),
-        _property("vhostfd", _FD),
-    ),
+    "virtio-vsock": (_GUEST_CID, _property("uds-path", VSOCK_PATH, required=True)),
+    "vhost-vsock": (_GUEST_CID, _property("vhostfd", _FD)),
     "vhost-user-fs": (_property("chardev", ID, required=True), _property("tag", NAME, required=True)),
 }
 

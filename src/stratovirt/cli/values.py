@@ -14,6 +14,9 @@ from stratovirt.cli.wording import alternatives
 # struct sockaddr_un.sun_path is 108 bytes with its final NUL (unix(7)).
 MAX_SOCKET_PATH = 107
 
+# As long as what a vsock device puts behind its socket's path for a port: "_4294967294".
+PORT_SUFFIX = 11
+
 # StratoVirt's MAX_STRING_LENGTH for ids and names.
 MAX_NAME = 255
 
@@ -157,11 +160,15 @@ def _identifier(text: str) -> str:
     return text
 
 
-def _socket_path(text: str) -> str:
+def _socket_path(text: str, most: int = MAX_SOCKET_PATH) -> str:
     length = len(os.fsencode(_text(text)))
-    if length > MAX_SOCKET_PATH:
-        raise BadValue(f"must be a path of at most {MAX_SOCKET_PATH} bytes, not {length}")
+    if length > most:
+        raise BadValue(f"must be a path of at most {most} bytes, not {length}")
     return text
+
+
+def _vsock_path(text: str) -> str:
+    return _socket_path(text, MAX_SOCKET_PATH - PORT_SUFFIX)
 
 
 def _ip(text: str) -> str:
@@ -263,6 +270,7 @@ ID = Value("ID", _identifier)
 MEMORY = Value("N[K|M|G]", _memory)
 RINGBUF = Value("N[K|M]", _ringbuf)
 SOCKET_PATH = Value("PATH", _socket_path)
+VSOCK_PATH = Value("PATH", _vsock_path)
 IP = Value("IP", _ip)
 PORT = Value("PORT", _port)
 ADDRESS = Value("unix:PATH|tcp:IP:PORT", _address)

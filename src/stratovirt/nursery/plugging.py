@@ -81,10 +81,19 @@ def _make_serial(spec: config.Device, board: Plugboard) -> VirtioDevice:
     return device
 
 
+def _make_vsock(spec: config.Device, board: Plugboard) -> VirtioDevice:
+    from stratovirt.nursery.vsock import make_vsock  # five modules that few machines need
+
+    if [device.driver for device in slots.fixed(board.options)].count(spec.driver) > 1:
+        raise OptionError(f"-device {spec.driver}", "given twice; Linux uses one")
+    return make_vsock(spec, board.claimed)
+
+
 MAKERS: dict[str, Maker] = {
     "virtio-rng-device": _make_rng,
     "virtio-balloon-device": _make_balloon,
     "virtio-serial-device": _make_serial,
+    "virtio-vsock-device": _make_vsock,
 }
 """Of each of :data:`slots.FIXED_DRIVERS`."""
 

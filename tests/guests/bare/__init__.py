@@ -45,6 +45,7 @@ async def running(name: str, accel: str, directory: Path, *, seed: int = 1) -> A
         *("-machine", f"microvm,accel={accel}", "-m", str(RAM), "-kernel", str(_kernel(name, seed))),
         *("-drive", f"id=disk,file={disk},discard=unmap", *DEVICES),
         *("-chardev", f"socket,id=hvc,path={directory}/hvc.sock,server,nowait"),
+        *("-device", f"virtio-vsock-device,guest-cid=3,uds-path={directory}/vsock"),
         *sockets(directory, monitors=("qmp",)),
     ]
     with namespace() as net:

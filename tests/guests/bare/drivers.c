@@ -185,6 +185,27 @@ static void balloon(void)
     print(" pages before");
 }
 
+static void sockets(void)
+{
+    static struct {
+        u64 source, target;
+        u32 source_port, target_port, length;
+        u16 type, operation;
+        u32 flags, room, consumed;
+    } __attribute__((packed)) sent = {.target = 2, .source_port = 5, .target_port = 7, .type = 1, .operation = 1}, *got;
+    u64 address = read32(slot + CONFIG);
+    begin(3);
+    sent.source = address;
+    describe(1, 0, &sent, sizeof sent, 0);
+    request(1);
+    describe(0, 0, buffer, sizeof buffer, WRITE);
+    request(0);
+    got = (void *)buffer;
+    print("sockets: address ");
+    number(address);
+    print(got->operation == 3 && got->source_port == 7 && got->target_port == 5 ? ", refused" : ", no answer");
+}
+
 static void network(void)
 {
     static u8 packet[12 + 60]; /* virtio_net_hdr_v1, then a broadcast frame of an experimental type */
@@ -206,6 +227,7 @@ static void use(u32 id)
     case 3: console(); break;
     case 4: entropy(); break;
     case 5: balloon(); break;
+    case 19: sockets(); break;
     default: print("device "); number(id); break;
     }
 }

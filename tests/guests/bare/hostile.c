@@ -9,11 +9,19 @@
 #endif
 
 #define ROUND 64
+#define PACKETS 16
 #define QUEUES 6 /* as many as a console with two ports has */
 
 static u64 state = SEED * 0x9E3779B97F4A7C15ul | 1;
 static struct queue queues[QUEUES];
 static u8 buffers[1 << 16] __attribute__((aligned(4096)));
+
+static struct { /* virtio_vsock_hdr */
+    u64 source, target;
+    u32 source_port, target_port, length;
+    u16 type, operation;
+    u32 flags, room, consumed;
+} __attribute__((packed)) packets[PACKETS];
 
 static u64 any(void)
 {
@@ -32,13 +40,14 @@ static u64 any_address(void)
     case 0: return any();
     case 1: return (u64)queues + below(sizeof queues);
     case 2: return (128ul << 20) - below(64);
+    case 3: return (u64)&packets[below(PACKETS)];
     default: return (u64)buffers + below(sizeof buffers);
     }
 }
 
 static u32 any_length(void)
 {
-    static const u32 lengths[] = {0, 1, 2, 4, 8, 12, 16, 24, 36, 512, 4096, 65536, 0x7FFFFFFF, 0xFFFFFFFF};
+    static const u32 lengths[] = {0, 1, 2, 4, 8, 12, 16, 24, 36, 44, 512, 4096, 65536, 0x7FFFFFFF, 0xFFFFFFFF};
     return below(4) ? lengths[below(sizeof lengths / sizeof *lengths)] : (u32)any();
 }
 
@@ -54,6 +63,18 @@ static void scribble(struct queue *queue)
     }
     for (int i = 0; i < 64; i++)
         *(u64 *)(buffers + 8 * below(sizeof buffers / 8)) = below(2) ? below(16) : any();
+    for (int i = 0; i < PACKETS; i++) {
+        packets[i].source = below(8) ? 3 : any();
+        packets[i].target = below(8) ? 2 : any();
+        packets[i].source_port = below(4);
+        packets[i].target_port = below(4);
+        packets[i].length = below(4) ? below(64) : any();
+        packets[i].type = below(8) ? 1 : any();
+        packets[i].operation = below(9);
+        packets[i].flags = any();
+        packets[i].room = below(2) ? below(64) : any();
+        packets[i].consumed = below(2) ? below(64) : any();
+    }
     queue->available.index += below(16) ? below(RING_SIZE) : any();
     queue->available.flags = below(4);
     queue->available.used_event = any();
