@@ -1,156 +1,68 @@
-"""Fuzz: any byte stream gives replies or a close, never an exception, a stuck session or a dropped id.
-
-Two kinds of input, half of each: mutated transcripts of valid requests, and noise made of the pieces
-that a JSON reader stumbles over. Seeded, so that a failure can be repeated by its number.
-"""
+"""Fuzz: any byte stream gives replies or a close, never an exception, a stuck session or a dropped id."""
 
 from __future__ import annotations
 
-import json
 import random
-from collections import Counter
-from typing import Any
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from stratovirt.qmp.protocol import Connection, Refusal, Request, State
+from tests import guests
 from tests.protocol.client import check_message
 from tests.protocol.fakes import Supervision, supervised
+from tests.protocol.fuzz import FLUSHED, KINDS, MARKER, packets, run
 
 CORE_INPUTS = 100_000
-SESSION_INPUTS = 1_000
-MARKER = "the command behind the noise"
-FLUSHED = b'\xff\n{"execute":"query-status","id":"%s"}' % MARKER.encode()
-"""A flush, then a command that must be understood whatever came before."""
-
-COMMANDS = [
-    "qmp_capabilities",
-    "query-status",
-    "stop",
-    "cont",
-    "query-version",
-    "query-commands",
-    "system_reset",
-]
-IDS: list[Any] = ["x", 7, -1, 1.5, None, True, [1, [2]], {"a": {"b": "é"}}, "\u0000", 2**63]
-PIECES = [
-    *(bytes([byte]) for byte in b'{}[],:"\\0-e.\n\r \x00\x1f\x7f\x80\xc3\xfe\xff'),
-    b'{"execute":',
-    b'"id":',
-    b'"\\ud800"',
-    b"NaN",
-    b"1e999",
-    b"99999999999999999999",
-    b"true",
-    b"tru",
-    b"[" * 50,
-    b'"' + b"x" * 50,
-    b'{"execute":"stop"}',
-    b'{"a":1,"a":2}',
-]
+SOCKET_INPUTS = 3_000
+WITNESSES = 50
+"""Clients that take turns at noticing, so that none of them sends 100 commands in a second."""
+COVERAGE_INPUTS = 1_000
+LEAST_COVERAGE = 90  # percent, of lines and branches
 
 
-def transcript(rng: random.Random) -> bytes:
-    """A few valid requests as some client would send them."""
-    requests = []
-    for _ in range(rng.randint(1, 3)):
-        request: dict[str, Any] = {"execute": rng.choice(COMMANDS)}
-        if rng.random() < 0.3:
-            request["arguments"] = {"enable": []} if rng.random() < 0.5 else {}
-        if rng.random() < 0.7:
-            request["id"] = rng.choice(IDS)
-        requests.append(json.dumps(request, ensure_ascii=rng.random() < 0.5).encode())
-    return rng.choice([b"", b"\n", b"\r\n", b" "]).join(requests)
-
-
-def mutated(rng: random.Random) -> bytes:
-    """A transcript with up to three faults."""
-    stream = bytearray(transcript(rng))
-    for _ in range(rng.randint(0, 3)):
-        at = rng.randrange(len(stream) + 1)
-        match rng.randrange(4):
-            case 0:
-                del stream[at : at + rng.randint(1, 4)]
-            case 1:
-                stream[at:at] = rng.choice(PIECES)
-            case 2:
-                stream[at : at + 1] = bytes([rng.randrange(256)])
-            case _:
-                stream[at:at] = stream[rng.randrange(len(stream) + 1) :][:20]
-    return bytes(stream)
-
-
-def noise(rng: random.Random) -> bytes:
-    """Pieces of JSON in no order."""
-    return b"".join(rng.choices(PIECES, k=rng.randint(1, 12)))
-
-
-def packets(rng: random.Random, stream: bytes) -> list[bytes]:
-    """``stream``, cut anywhere, without empty packets: those would be its end."""
-    places = sorted(rng.randrange(len(stream) + 1) for _ in range(rng.randint(0, 4)))
-    cut = [stream[begin:end] for begin, end in zip([0, *places], [*places, len(stream)], strict=True)]
-    return [packet for packet in cut if packet]
-
-
-def through_the_core(connection: Connection, stream: list[bytes]) -> list[Request | Refusal]:
-    """Every request that a connection reads, answered as soon as it has been read."""
-    read: list[Request | Refusal] = []
-    for packet in stream:
-        if connection.state is not State.OPEN:
-            break
-        for request in connection.receive(packet):
-            line = (
-                connection.reply(b"{}") if isinstance(request, Request) else connection.refuse(request.desc)
-            )
-            assert line.endswith(b"\r\n")
-            answer = check_echo(line, request)
-            assert ("error" in answer) == isinstance(request, Refusal)
-            read.append(request)
-    return read
-
-
-def check_echo(line: bytes, request: Request | Refusal) -> dict[str, Any]:
-    """One line of JSON that carries the request's id exactly if there was one."""
-    assert line.endswith(b"\r\n")
-    assert line.count(b"\n") == 1
-    answer: dict[str, Any] = json.loads(line)
-    assert ("id" in answer) == (request.id is not None)
-    assert request.id is None or answer["id"] == json.loads(request.id)
-    return answer
-
-
-@pytest.mark.parametrize("make", [mutated, noise])
-def test_any_byte_stream_is_answered_and_what_follows_is_understood(make: Any) -> None:
-    """Whatever a stream holds and however it is cut: each request has one answer with its id, nothing is
-    raised, and a command behind a flush is read unless the stream went beyond a limit."""
-    seen: Counter[str] = Counter()
-    for number in range(CORE_INPUTS // 2):
-        rng = random.Random(number)
-        stream = make(rng)
-        connection = Connection()
-        connection.greet("1.2.3")
-        read = through_the_core(connection, [*packets(rng, stream), FLUSHED])
-        assert read, f"input {number} got no answer: {stream!r}"
-        last = read[-1]
-        assert isinstance(last, Request), f"input {number} was not resynchronised: {stream!r}"
-        assert json.loads(last.id or b"0") == MARKER
-        seen.update(type(request).__name__ for request in read[:-1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_byte_stream_is_answered_and_what_follows_is_understood(kind: str) -> None:
+    seen = run(kind, CORE_INPUTS // len(KINDS))
     assert min(seen["Request"], seen["Refusal"]) > 1000, f"a fuzz that sees too little: {seen}"
 
 
+def test_the_fuzz_takes_nearly_every_branch_of_the_protocol(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the sans-io core, by the first inputs of each kind; the table is printed."""
+    coverage = [sys.executable, "-m", "coverage"]
+    data = f"--data-file={tmp_path}/coverage"
+    fuzz = ["--branch", "--include=*/qmp/protocol/*", "-m", "tests.protocol.fuzz", str(COVERAGE_INPUTS)]
+    subprocess.run([*coverage, "run", data, *fuzz], cwd=guests.PROJECT, check=True, timeout=300)
+    report = subprocess.run(
+        [*coverage, "report", data, "--show-missing"], cwd=guests.PROJECT, capture_output=True, text=True
+    )
+    with capsys.disabled():
+        print(f"\n{report.stdout}")
+
+    total = re.search(r"^TOTAL.* (\d+)%", report.stdout, re.MULTILINE)
+    assert total is not None, report.stderr
+    assert int(total[1]) >= LEAST_COVERAGE
+
+
 async def one_session(here: Supervision, rng: random.Random, stream: bytes) -> None:
-    """Send ``stream`` through a session; its end must come, with valid messages up to it."""
-    near, far = trio.testing.memory_stream_pair()
+    """Send ``stream`` through a session on a real socket; its end must come, with valid messages up to it."""
+    near, far = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
     here.nursery.start_soon(here.server.serve_client, far)
-    for packet in [*packets(rng, stream), FLUSHED]:
-        await near.send_all(packet)
-    await near.send_eof()
     received = bytearray()
-    with trio.fail_after(30):
-        async for data in near:
-            received += data
+    async with near:
+        for packet in [*packets(rng, stream), FLUSHED]:
+            await near.send_all(packet)
+        await near.send_eof()
+        with trio.fail_after(30):
+            async for data in near:
+                received += data
     lines = bytes(received).split(b"\r\n")
     assert lines[-1] == b""
     messages = [check_message(line) for line in lines[:-1]]
@@ -158,15 +70,15 @@ async def one_session(here: Supervision, rng: random.Random, stream: bytes) -> N
     assert [message.get("id") for message in messages if "event" not in message][-1] == MARKER, stream
 
 
-async def test_so_it_is_through_real_sessions_and_a_witness_never_notices(
-    autojump_clock: trio.abc.Clock,
-) -> None:
-    """No input disturbs another client: it is answered after each of them."""
+async def test_so_it_is_through_real_sockets_and_a_witness_never_notices() -> None:
+    """No input disturbs another client: one is answered after each of them."""
     async with supervised() as here:
-        witness = await here.client()
-        for number in range(SESSION_INPUTS):
+        witnesses = [await here.client() for _ in range(WITNESSES)]
+        for number in range(SOCKET_INPUTS):
             rng = random.Random(number)
-            await one_session(here, rng, (mutated, noise)[number % 2](rng))
+            await one_session(here, rng, list(KINDS.values())[number % 2](rng))
+            witness = witnesses[number % WITNESSES]
             assert (await witness.execute("query-status", id=number))["id"] == number
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(here.server.statistics()) == 1
+        with trio.fail_after(30):
+            while len(here.server.statistics()) > WITNESSES:
+                await trio.testing.wait_all_tasks_blocked()
