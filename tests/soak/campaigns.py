@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.soak import checks, devices, nested, sanitized
+from tests.soak import checks, devices, nested, sanitized, snapshots
 
 Check = Callable[[int, Path], Awaitable[None]]
 """Runs round ``number`` in an empty directory; raises if it fails."""
@@ -18,6 +18,7 @@ BALLOON_MOVES = 30
 CONSOLE_ROUNDS = 20
 NESTED_ROUNDS = 3
 SANITIZED_ROUNDS = 3
+SNAPSHOT_KILLS = 200
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def campaigns() -> Iterator[Campaign]:
         yield Campaign(name, 1, partial(checks.stop_cont, checks.TCG, STOP_CONT_PAIRS, cpus))
     yield Campaign(f"{BALLOON_MOVES} balloon moves", 2, partial(devices.balloon, BALLOON_MOVES))
     yield Campaign("console login and paste", CONSOLE_ROUNDS, devices.console)
+    rounds = SNAPSHOT_KILLS // snapshots.KILLS
+    yield Campaign(f"{SNAPSHOT_KILLS} kills of a snapshot's writer", rounds, snapshots.kills)
     yield Campaign("address sanitizer", SANITIZED_ROUNDS, sanitized.passes)
     for name in nested.CHECKS:
         yield Campaign(f"nested kvm: {name}", NESTED_ROUNDS, partial(nested.passes, name))

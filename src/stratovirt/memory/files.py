@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stratovirt.memory.guest import GuestMemory, Region
@@ -21,6 +22,25 @@ def is_hole(fd: int, start: int, length: int) -> bool:
         return os.lseek(fd, start, os.SEEK_DATA) >= start + length
     except OSError as error:
         return error.errno == errno.ENXIO  # there is none up to its end
+
+
+def data_runs(fd: int, start: int, length: int, step: int) -> Iterator[tuple[int, int]]:
+    """Runs of ``[start, start + length)`` outside of which the file has no data, as ``(start, end)``.
+
+    :param step: they begin and end at multiples of it from ``start``, so that there are not too many.
+    """
+    limit = start + length
+    first = end = start
+    while not is_hole(fd, end, limit - end):
+        data = os.lseek(fd, end, os.SEEK_DATA)
+        data -= (data - start) % step
+        if data > end:
+            if end > first:
+                yield first, end
+            first = data
+        end = min(data + step, limit)
+    if end > first:
+        yield first, end
 
 
 @dataclass(frozen=True)
@@ -64,15 +84,32 @@ def map_regions(
     :param fd: it may be closed afterwards.
     :raises OSError: the host refuses the mapping.
     """
-    regions: list[Region] = []
-    offset = 0
+
+    def fill(region: FileRegion) -> None:
+        reserve = page_size != mmap.PAGESIZE
+        map_file(region.host_address, region.size, fd, region.start, shared=shared, reserve=reserve)
+
+    return lay_out(kind, fd, size, fill, page_size)
+
+
+def lay_out(
+    kind: type[FileRegion],
+    fd: int,
+    size: int,
+    fill: Callable[[FileRegion], None],
+    page_size: int = mmap.PAGESIZE,
+) -> GuestMemory:
+    """Room for RAM of ``size`` bytes, into which ``fill`` maps the file, a region at a time.
+
+    :raises OSError: the host refuses.
+    """
+    regions: list[FileRegion] = []
+    start = 0
     try:
         for gpa, length in ram_ranges(size):
-            room = Room(length, page_size)
-            regions.append(kind(gpa, length, room, page_size, os.dup(fd), offset))
-            reserve = page_size != mmap.PAGESIZE
-            map_file(room.address, length, fd, offset, shared=shared, reserve=reserve)
-            offset += length
+            regions.append(kind(gpa, length, Room(length, page_size), page_size, os.dup(fd), start))
+            fill(regions[-1])
+            start += length
     except OSError:
         for region in regions:
             region.close()

@@ -7,7 +7,7 @@ region's ``close()`` unnoticed (closing with a view still exported raises Buffer
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,7 +95,7 @@ class GuestMemory:
     accelerator, which may hold translated code of those bytes. Who writes through :meth:`view` calls it.
     """
 
-    def __init__(self, regions: list[Region]) -> None:
+    def __init__(self, regions: Sequence[Region]) -> None:
         self.regions = tuple(regions)
         self.written: Callable[[int, int], None] = _ignore_write
         self.resident = False

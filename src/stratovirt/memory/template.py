@@ -8,11 +8,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
 
-from stratovirt.memory.files import FileRegion, map_regions
+from stratovirt.memory.files import FileRegion, data_runs, lay_out
 from stratovirt.memory.guest import GuestMemory
-from stratovirt.memory.mapping import map_zeros
+from stratovirt.memory.mapping import HUGE_PAGE, map_file, map_zeros
 
 
 class TemplateRegion(FileRegion):
@@ -39,40 +38,33 @@ class TemplateRegion(FileRegion):
 
 
 def map_template(fd: int, size: int) -> GuestMemory:
-    """RAM of ``size`` bytes, a private map of the file ``fd``, which holds the regions one after the other.
+    """RAM of ``size`` bytes that begins as the file ``fd``, which holds the regions one after the other.
+
+    Only what has data is a private map of the file. Holes of 2 MiB and more stay anonymous: to touch them
+    costs a page of memory, not one of the page cache too.
 
     :param fd: open for reading; it may be closed afterwards.
     :raises OSError: the host refuses the mapping.
     """
-    return map_regions(TemplateRegion, fd, size)
+    return lay_out(TemplateRegion, fd, size, _map_data)
+
+
+def _map_data(region: FileRegion) -> None:
+    for start, end in data_runs(region.fd, region.start, region.size, HUGE_PAGE):
+        map_file(region.host_address + start - region.start, end - start, region.fd, start)
 
 
 def read_template(fd: int, memory: GuestMemory) -> None:
-    """Fill fresh RAM with what :func:`map_template` would show; holes of the file are not touched.
+    """Fill fresh RAM with what :func:`map_template` would show; large holes of the file are not touched.
 
     :raises OSError: the file cannot be read, or ends too early.
     """
     offset = 0
     for region in memory.regions:
-        for start, end in _data(fd, offset, offset + region.size):
+        for start, end in data_runs(fd, offset, region.size, HUGE_PAGE):
             with region.bytes[start - offset : end - offset] as target:
                 _read_all(fd, target, start)
         offset += region.size
-
-
-def _data(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of ``[start, end)`` that are no holes of the file (lseek(2))."""
-    while start < end:
-        try:
-            start = os.lseek(fd, start, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole follows
-                return
-            raise
-        hole = min(os.lseek(fd, start, os.SEEK_HOLE), end)
-        if start < hole:
-            yield start, hole
-        start = hole
 
 
 def _read_all(fd: int, target: memoryview, offset: int) -> None:
