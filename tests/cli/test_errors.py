@@ -431,7 +431,10 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
             "-drive if=pflash,file=flash.img",
             "-drive if=pflash: not built yet: there is no firmware; a microvm boots its -kernel",
         ),
-        ("-netdev vhost-user,id=n,chardev=c -chardev null,id=c", "-netdev id=n: not built yet"),
+        (
+            "-netdev vhost-user,id=n,chardev=c -chardev null,id=c",
+            "-netdev vhost-user,id=n: not built yet: take tap, or user",
+        ),
         (
             "-device vfio-pci,host=0000:00:01.0",
             "-device vfio-pci: not built yet: the microvm has no PCI bus",

@@ -193,11 +193,14 @@ async def test_a_result_is_shown_as_qemu_shows_it(topic: str, query: str, result
 async def test_networks_are_shown_as_qemu_shows_them() -> None:
     networks = [
         NetworkInfo("net0", "type=tap,ifname=tap0,queues=1", "eth", bytes.fromhex("525400123456")),
+        NetworkInfo("dead", "type=user,passt=69", "eth1", bytes.fromhex("525400123457"), link_up=False),
         NetworkInfo("spare", "type=user,passt=70"),
     ]
     assert await text(Script({}, networks).interpreter, "info network") == (
-        "eth: index=0,type=nic,model=virtio-net-device,macaddr=52:54:00:12:34:56\n"
+        "eth: index=0,type=nic,model=virtio-net-device,macaddr=52:54:00:12:34:56,link=up\n"
         " \\ net0: index=0,type=tap,ifname=tap0,queues=1\n"
+        "eth1: index=0,type=nic,model=virtio-net-device,macaddr=52:54:00:12:34:57,link=down\n"
+        " \\ dead: index=0,type=user,passt=69\n"
         "spare: index=0,type=user,passt=70\n"
     )
 

@@ -67,6 +67,9 @@ async def test_the_guest_lives_on_when_passt_dies_and_a_new_one_can_be_plugged_i
         await carrier(vm, "0")
         assert (await qmp.execute("query-status"))["status"] == "running"
         assert "passt of n0 has ended" in vm.stderr()
+        assert ",link=down\r\n" in await qmp.execute(
+            "human-monitor-command", {"command-line": "info network"}
+        )
 
         await qmp.execute("device_del", id="card")
         await qmp.execute("netdev_del", id="n0")

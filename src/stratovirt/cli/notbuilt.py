@@ -32,8 +32,10 @@ def _driver(name: str, why: str = "") -> NotBuilt:
     )
 
 
-def _netdev(kind: type[Netdev], type: str) -> NotBuilt:
-    return NotBuilt("netdev", type, lambda c: [f"id={one.id}" for one in c.netdevs if isinstance(one, kind)])
+def _netdev(kind: type[Netdev], type: str, why: str) -> NotBuilt:
+    return NotBuilt(
+        "netdev", type, lambda c: [f"{type},id={one.id}" for one in c.netdevs if isinstance(one, kind)], why
+    )
 
 
 NO_PCI = "the microvm has no PCI bus"
@@ -51,7 +53,7 @@ NOT_BUILT = (
         lambda c: ["if=pflash" for d in c.drives if d.interface == "pflash"],
         "there is no firmware; a microvm boots its -kernel",
     ),
-    _netdev(VhostUserNetdev, "vhost-user"),
+    _netdev(VhostUserNetdev, "vhost-user", "take tap, or user"),
     *(_driver(f"vhost-vsock-{kind}", NO_VHOST_VSOCK) for kind in ("device", "pci")),
     *(_driver(f"vhost-user-fs-{kind}", NO_SHARED_DIRECTORIES) for kind in ("device", "pci")),
     *(_driver(f"{name}-pci", f"{NO_PCI}; take {name}-device") for name in VIRTIO),

@@ -67,6 +67,7 @@ def chardev(result: Any) -> str:
 
 def network(result: Sequence[NetworkInfo]) -> str:
     """Of the inventory's networks: a card and, behind it, its peer; a backend without card by itself.
+    The link's state is ours to add.
 
     Source: QEMU 7.2, net/net.c (hmp_info_network).
     """
@@ -78,7 +79,8 @@ def _network(each: NetworkInfo) -> str:
     if each.card is None:
         return peer
     model, mac = "type=nic,model=virtio-net-device", each.mac.hex(":")
-    return f"{each.card}: index=0,{model},macaddr={mac}\n \\ {peer}"
+    link = "up" if each.link_up else "down"
+    return f"{each.card}: index=0,{model},macaddr={mac},link={link}\n \\ {peer}"
 
 
 def balloon(result: Any) -> str:

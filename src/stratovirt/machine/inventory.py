@@ -118,12 +118,14 @@ class NetworkInfo(NamedTuple):
     :ivar peer: what it is, as ``type=…`` and its properties.
     :ivar card: id of the device; None: nothing uses the backend.
     :ivar mac: the card's, 6 bytes.
+    :ivar link_up: is the card's link up? It goes down when the backend has lost its other end.
     """
 
     id: str
     peer: str
     card: str | None = None
     mac: bytes = bytes(6)
+    link_up: bool = True
 
 
 class IoThreadInfo(NamedTuple):

@@ -110,9 +110,11 @@ def _open_user(id: str, forwards: Sequence[Forward], helpers: Helpers) -> UserNe
 def _refuse_vhost(netdev: Netdev) -> None:
     if not netdev.vhost:
         return
-    if not os.path.exists(VHOST_NET):
-        raise ConfigError(f"vhost=on: this host has no {VHOST_NET} (module vhost_net); leave vhost out")
-    raise ConfigError("vhost=on: not built yet; leave vhost out")
+    try:
+        os.close(os.open(VHOST_NET, os.O_RDWR))
+    except OSError as error:
+        raise ConfigError(f"vhost=on: {VHOST_NET}: {error.strerror}; leave vhost out") from error
+    raise ConfigError(f"vhost=on: {VHOST_NET} is there, but its use is not built yet; leave vhost out")
 
 
 def _make(spec: config.Device, mac: bytes, backend: Network) -> VirtioNet:

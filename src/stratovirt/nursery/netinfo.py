@@ -22,7 +22,7 @@ def networks(
 
     :param cards: those that are plugged in.
     """
-    by_backend = {occupant.backend: (occupant.id, card.mac) for occupant, card in cards}
+    by_backend = {occupant.backend: (occupant.id, card.mac, card.link_up) for occupant, card in cards}
     for id, backend in backends.items():
         peer = f"type={backend.describe()}"
         yield NetworkInfo(id, peer, *by_backend.get(id, ()))
