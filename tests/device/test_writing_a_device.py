@@ -33,7 +33,7 @@ CODE: dict[str, str] = dict(BLOCK.findall(PAGE.read_text("utf-8")))
 """The page's code by the file that it belongs into."""
 DEVICE = "src/stratovirt/devices/virtio/keypad.py"
 TEST = "tests/device/test_keypad.py"
-EDITS = ("src/stratovirt/cli/devices.py", "src/stratovirt/nursery/plugging.py")
+EDITS = tuple(f"src/stratovirt/{file}.py" for file in ("cli/devices", "nursery/slots", "nursery/plugging"))
 MODULE = "stratovirt.devices.virtio.keypad"
 LINES = 50
 INPUT_EVENT = struct.Struct("<qqHHi")  # struct input_event: time, type, code, value

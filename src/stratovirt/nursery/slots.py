@@ -14,7 +14,12 @@ BLOCK_SLOTS = 4
 """Replaceable ones; StratoVirt's MMIO_REPLACEABLE_BLK_NR."""
 NET_SLOTS = 2
 
-FIXED_DRIVERS = ("virtio-rng-device", "virtio-balloon-device", "virtio-serial-device", "virtio-vsock-device")
+FIXED_DRIVERS = (
+    "virtio-rng-device",
+    "virtio-balloon-device",
+    "virtio-serial-device",
+    "virtio-vsock-device",
+)
 """Those that take a slot behind the replaceable ones, for the life of the machine."""
 
 
