@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratovirt.backends.vsock import UnixEnd
 from stratovirt.devices.virtio import vsock, vsockmux
 from stratovirt.devices.virtio.constants import NEEDS_RESET
 from stratovirt.devices.virtio.mmio import STATUS
@@ -21,58 +19,9 @@ from stratovirt.devices.virtio.vsock import EVENT, RX, TX, VirtioVsock
 from stratovirt.devices.virtio.vsockpacket import HEADER_SIZE, Header, Op, Shut
 from stratovirt.devices.virtio.vsockstream import BUFFER
 from tests.device.virtio import DriverRig, driving
-from tests.device.vsock import GUEST_CID, GUEST_PORT, HOST_PORT, from_guest
+from tests.device.vsock import GUEST_CID, GUEST_PORT, HOST_PORT, PairHost, from_guest
 
 Packet = tuple[Header, bytes]
-
-
-class PairHost:
-    """The host's side, with socketpairs: the far ends are the test's.
-
-    :ivar dialled: far ends of what the guest has connected to, by port; others refuse.
-    """
-
-    def __init__(self, listens: Sequence[int] = (HOST_PORT,)) -> None:
-        self._knocks, self._knock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._knocks.setblocking(False)
-        self.fd = self._knocks.fileno()
-        self.listens = listens
-        self.accepted: list[socket.socket] = []
-        self.dialled: list[socket.socket] = []
-        self.failure = 0
-        self._far: list[socket.socket] = []
-
-    def accept(self) -> UnixEnd | None:
-        if self.failure:
-            raise OSError(self.failure, os.strerror(self.failure))
-        self._knocks.recv(1)
-        near = self.accepted.pop(0)
-        return UnixEnd(near)
-
-    def dial(self, port: int) -> UnixEnd:
-        if port not in self.listens:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
-        near, far = self._pair()
-        self.dialled.append(far)
-        return UnixEnd(near)
-
-    def call(self, line: bytes) -> socket.socket:
-        """Somebody of the host's connects and says ``line``; the far end."""
-        near, far = self._pair()
-        far.sendall(line)
-        self.accepted.append(near)
-        self._knock.send(b"x")
-        return far
-
-    def close(self) -> None:
-        for one in (self._knocks, self._knock, *self._far, *self.accepted):
-            one.close()
-
-    def _pair(self) -> tuple[socket.socket, socket.socket]:
-        near, far = socket.socketpair()
-        far.settimeout(10)
-        self._far.append(far)
-        return near, far
 
 
 class VsockRig:

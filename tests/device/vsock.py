@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from collections.abc import Sequence
 
+from stratovirt.backends.vsock import UnixEnd
 from stratovirt.devices.virtio.queue import Chain
 from stratovirt.devices.virtio.vsockpacket import HEADER_SIZE, Header, Op, Shut
 from stratovirt.devices.virtio.vsockstream import Key, Stream
@@ -63,6 +67,55 @@ class FakeHostEnd:
     def _check(self) -> None:
         if self.broken:
             raise BrokenPipeError
+
+
+class PairHost:
+    """The host's side, with socketpairs: the far ends are the test's.
+
+    :ivar dialled: far ends of what the guest has connected to, by port; others refuse.
+    """
+
+    def __init__(self, listens: Sequence[int] = (HOST_PORT,)) -> None:
+        self._knocks, self._knock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._knocks.setblocking(False)
+        self.fd = self._knocks.fileno()
+        self.listens = listens
+        self.accepted: list[socket.socket] = []
+        self.dialled: list[socket.socket] = []
+        self.failure = 0
+        self._far: list[socket.socket] = []
+
+    def accept(self) -> UnixEnd | None:
+        if self.failure:
+            raise OSError(self.failure, os.strerror(self.failure))
+        self._knocks.recv(1)
+        near = self.accepted.pop(0)
+        return UnixEnd(near)
+
+    def dial(self, port: int) -> UnixEnd:
+        if port not in self.listens:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+        near, far = self._pair()
+        self.dialled.append(far)
+        return UnixEnd(near)
+
+    def call(self, line: bytes) -> socket.socket:
+        """Somebody of the host's connects and says ``line``; the far end."""
+        near, far = self._pair()
+        far.sendall(line)
+        self.accepted.append(near)
+        self._knock.send(b"x")
+        return far
+
+    def close(self) -> None:
+        for one in (self._knocks, self._knock, *self._far, *self.accepted):
+            one.close()
+
+    def _pair(self) -> tuple[socket.socket, socket.socket]:
+        near, far = socket.socketpair()
+        far.settimeout(10)
+        self._far.append(far)
+        return near, far
 
 
 def from_guest(op: int, length: int = 0, flags: int = 0, alloc: int = 1 << 18, consumed: int = 0) -> Header:

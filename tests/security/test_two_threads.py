@@ -29,9 +29,8 @@ from stratovirt.devices.virtio.rng import VirtioRng
 from stratovirt.devices.virtio.vsock import VirtioVsock
 from tests.device.test_virtio_console import FakeLine
 from tests.device.test_virtio_net import Cable
-from tests.device.test_virtio_vsock import PairHost
 from tests.device.virtio import MEMORY, DriverRig, driving
-from tests.device.vsock import GUEST_CID
+from tests.device.vsock import GUEST_CID, PairHost
 
 DISK_SIZE = 1 << 20
 

@@ -22,7 +22,9 @@ from stratovirt.devices.virtio.console import VirtioConsole
 from stratovirt.devices.virtio.device import VirtioDevice
 from stratovirt.devices.virtio.net import VirtioNet
 from stratovirt.devices.virtio.rng import VirtioRng
+from stratovirt.devices.virtio.vsock import VirtioVsock
 from stratovirt.machine.microvm import Microvm
+from tests.device.vsock import PairHost
 
 Make = Callable[[], VirtioDevice]
 
@@ -52,6 +54,8 @@ def every_device(claimed: ExitStack, **replaced: Make | None) -> list[VirtioDevi
     """One of each kind; those in ``replaced`` are made otherwise, or (None) not at all."""
     source = os.open("/dev/urandom", os.O_RDONLY)
     claimed.callback(os.close, source)
+    host = PairHost()
+    claimed.callback(host.close)
     makers: dict[str, Make | None] = {
         "disk": lambda: disk(claimed),
         "empty": lambda: VirtioBlock("empty"),
@@ -59,6 +63,7 @@ def every_device(claimed: ExitStack, **replaced: Make | None) -> list[VirtioDevi
         "rng": lambda: VirtioRng(source),
         "balloon": lambda: VirtioBalloon(RAM),
         "console": lambda: VirtioConsole(1),
+        "vsock": lambda: VirtioVsock(3, host),
     }
     return [make() for make in (makers | replaced).values() if make is not None]
 

@@ -123,7 +123,7 @@ def test_another_cpu_is_refused_by_its_features(
 
 
 DEVICES: dict[str, tuple[Callable[[ExitStack], dict[str, Any]], str]] = {
-    "missing": (lambda _: {"rng": None}, "saved with 6 devices (disk, disk, network card, entropy source, "),
+    "missing": (lambda _: {"rng": None}, "saved with 7 devices (disk, disk, network card, entropy source, "),
     "other kind": (
         lambda _: {"rng": lambda: VirtioBalloon(RAM)},
         "device slot 3: saved as: entropy source; this one: balloon",

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +80,7 @@ async def listening(path: Path) -> AsyncIterator[trio.SocketListener]:
 
 async def test_a_guest_and_its_host_talk_over_vsock(options: VmOptions, tmp_path: Path) -> None:
     """One boot for all of it."""
-    socket = tmp_path / "v.sock"
+    socket, snapshot = tmp_path / "v.sock", tmp_path / "snapshot"
     async with launched(options) as vm:
         await vm.booted()
         assert stat.S_IMODE(socket.stat().st_mode) == 0o600
@@ -93,6 +94,11 @@ async def test_a_guest_and_its_host_talk_over_vsock(options: VmOptions, tmp_path
         await a_host_vanishes(vm, tmp_path)
         await a_stuck_host_delays_nobody_else(vm, tmp_path)
         await a_reset_ends_all_connections(vm, socket)
+        await it_is_saved(vm, tmp_path, snapshot)
+    device = f"virtio-vsock-device,guest-cid={CID + 1},uds-path={tmp_path}/other.sock"
+    again = ("-device", device, "-incoming", f"file:{snapshot}")
+    async with launched(replace(options, prompt=None, options=again)) as vm:
+        await its_connections_are_gone_and_new_ones_come(vm, tmp_path / "other.sock")
 
 
 async def a_megabyte_to_the_host_arrives_whole(vm: Vm, directory: Path) -> None:
@@ -197,6 +203,25 @@ async def a_reset_ends_all_connections(vm: Vm, socket: Path) -> None:
     await vm.console.expect(b"GUEST-UP", seconds=vm.options.boot_seconds)
     await vm.booted()
     (await vm.run("(vsock echo 7 &) >/tmp/echo 2>&1")).check()
+    await a_megabyte_is_echoed(socket)
+
+
+async def it_is_saved(vm: Vm, directory: Path, snapshot: Path) -> None:
+    """With a connection that is stuck, and one that listens."""
+    async with listening(directory / "v.sock_1006") as listener, vm.qmp() as qmp:
+        stuck = "(vsock connect 2 1006 </dev/zero; echo $? >/tmp/status) >/dev/null 2>&1 &"
+        (await vm.run(stuck)).check()
+        async with await listener.accept():
+            await qmp.execute("migrate", uri=f"file:{snapshot}")
+            await qmp.execute("quit")
+            assert await vm.exit_code() == 0
+
+
+async def its_connections_are_gone_and_new_ones_come(vm: Vm, socket: Path) -> None:
+    """At the address and the path of the new command line."""
+    status = await vm.run("until [ -s /tmp/status ]; do usleep 50000; done; cat /tmp/status", seconds=WITHIN)
+    assert status.check() == "1\n"
+    assert (await vm.run("vsock cid")).check() == f"{CID + 1}\n"
     await a_megabyte_is_echoed(socket)
 
 
