@@ -19,6 +19,8 @@ CONSOLE_ROUNDS = 20
 NESTED_ROUNDS = 3
 SANITIZED_ROUNDS = 3
 SNAPSHOT_KILLS = 200
+SNAPSHOTS = 50
+TEMPLATE_MACHINES = 20
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,12 @@ def campaigns() -> Iterator[Campaign]:
     yield Campaign(f"{BALLOON_MOVES} balloon moves", 2, partial(devices.balloon, BALLOON_MOVES))
     yield Campaign("console login and paste", CONSOLE_ROUNDS, devices.console)
     rounds = SNAPSHOT_KILLS // snapshots.KILLS
-    yield Campaign(f"{SNAPSHOT_KILLS} kills of a snapshot's writer", rounds, snapshots.kills)
+    yield Campaign(f"{SNAPSHOT_KILLS} kills of a snapshot's writer", rounds, snapshots.writers_killed)
+    yield Campaign(f"{SNAPSHOT_KILLS} kills of a machine in a snapshot", rounds, snapshots.machines_killed)
+    for cpus in (1, 2):
+        yield Campaign(f"{SNAPSHOTS} snapshots -smp {cpus}", 1, partial(snapshots.work, SNAPSHOTS, cpus))
+    machines = TEMPLATE_MACHINES
+    yield Campaign(f"{machines} machines of one template", 1, partial(snapshots.template, machines))
     yield Campaign("address sanitizer", SANITIZED_ROUNDS, sanitized.passes)
     for name in nested.CHECKS:
         yield Campaign(f"nested kvm: {name}", NESTED_ROUNDS, partial(nested.passes, name))

@@ -11,9 +11,11 @@ import pytest
 from stratovirt.testing.options import VmOptions
 from stratovirt.testing.vm import launched
 from tests.network import Namespace, namespace
+from tests.system.kills import killed_while_saving
 from tests.system.workloads import Sizes, Workloads
 
 ROUNDS = 3
+KILLS = 20
 
 
 @pytest.fixture
@@ -56,3 +58,9 @@ async def saved_and_restored(rounds: int, smp: int, net: Namespace, kernel: Path
                 else:
                     await qmp.execute("migrate", uri=f"file:{snapshot}")
                 await qmp.execute("quit")
+
+
+async def test_a_machine_killed_while_it_writes_leaves_a_whole_snapshot(tmp_path: Path) -> None:
+    outcome = await killed_while_saving(KILLS, seed=1, directory=tmp_path)
+    assert outcome.begun, "no kill came in the middle of a snapshot"
+    assert outcome.written < KILLS, "every kill came too late"
