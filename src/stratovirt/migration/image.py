@@ -5,36 +5,33 @@
     0            RAM, region after region; pages of zeros are holes
     size         "stratovirt-memory UUID\\n", zeros up to one page
 
-RAM is divided into chunks of CHUNK bytes, the last may be shorter. Each has a SHA-256 digest; one that is all
-zeros has none, and NO_DIGEST stands for it.
+RAM is divided into chunks of CHUNK bytes, the last may be shorter. Each has a checksum, in ``state``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import mmap
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any
 
 from stratovirt.errors import SnapshotError
 from stratovirt.memory import Region
 from stratovirt.migration.progress import Progress
-from stratovirt.native.pages import filled_runs
+from stratovirt.native.pages import CHECKSUM_SIZE, checksum, filled_runs
 from stratovirt.vmstate import Section
 
 CHUNK = 2 << 20
-"""Bytes per digest: a huge page, and what a core's cache holds from the search for zeros to the digest."""
+"""Bytes per checksum: a huge page, and what a core's cache holds from the search for zeros to the sum."""
 
 MAX_CHUNK = 64 << 20
-"""Bytes per digest that are accepted: a chunk is read whole where it is verified."""
+"""Bytes per checksum that are accepted: a chunk is read whole where it is verified."""
 
 TRAILER_SIZE = 4096
-DIGEST_SIZE = hashlib.sha256().digest_size
-NO_DIGEST = bytes(DIGEST_SIZE)
 
 SECTION, VERSION = "memory", 1
 
@@ -52,14 +49,14 @@ class Image:
     """What ``state`` says about the file, in its section ``memory``.
 
     :ivar size: bytes of RAM.
-    :ivar chunk: bytes per digest.
-    :ivar digests: one after the other.
+    :ivar chunk: bytes per checksum.
+    :ivar checksums: of the chunks, one after the other.
     """
 
     uuid: str
     size: int
     chunk: int
-    digests: bytes
+    checksums: bytes
 
     @property
     def trailer(self) -> bytes:
@@ -84,7 +81,7 @@ class Image:
         return image
 
     def _is_sound(self) -> bool:
-        kinds: dict[str, type[Any]] = {"uuid": str, "size": int, "chunk": int, "digests": bytes}
+        kinds: dict[str, type[Any]] = {"uuid": str, "size": int, "chunk": int, "checksums": bytes}
         return (
             all(type(getattr(self, name)) is kind for name, kind in kinds.items())
             and len(self.uuid.encode()) < 64
@@ -92,7 +89,7 @@ class Image:
             and self.chunk <= MAX_CHUNK
             and not self.size % mmap.PAGESIZE
             and not self.chunk % mmap.PAGESIZE
-            and len(self.digests) == -(-self.size // self.chunk) * DIGEST_SIZE
+            and len(self.checksums) == -(-self.size // self.chunk) * CHECKSUM_SIZE
         )
 
 
@@ -106,15 +103,15 @@ def write_image(fd: int, regions: Sequence[Region], uuid: str, progress: Progres
     """
     size = sum(region.size for region in regions)
     os.ftruncate(fd, size + TRAILER_SIZE)
-    digests = b"".join(_write_chunks(fd, regions, progress))
-    image = Image(uuid, size, CHUNK, digests)
+    checksums = b"".join(_write_chunks(fd, regions, progress))
+    image = Image(uuid, size, CHUNK, checksums)
     _write(fd, memoryview(image.trailer), size)
     os.fsync(fd)
     return image
 
 
 def _write_chunks(fd: int, regions: Sequence[Region], progress: Progress) -> Iterator[bytes]:
-    """Their digests."""
+    """Their checksums."""
     writeback = _Writeback(fd)
     position = 0
     for region in regions:
@@ -124,7 +121,7 @@ def _write_chunks(fd: int, regions: Sequence[Region], progress: Progress) -> Ite
             written = _write_filled(fd, region, offset, length, position)
             if written:
                 writeback.start(position, length)
-            yield _digest(region, offset, length) if written else NO_DIGEST
+            yield _checksum(region, offset, length) if written else zeros_checksum(length)
             progress.advance(length, written)
             position += length
 
@@ -141,9 +138,15 @@ def _write_filled(fd: int, region: Region, offset: int, length: int, position: i
     return written
 
 
-def _digest(region: Region, offset: int, length: int) -> bytes:
+def _checksum(region: Region, offset: int, length: int) -> bytes:
     with region.bytes[offset : offset + length] as chunk:
-        return hashlib.sha256(chunk).digest()
+        return checksum(chunk)
+
+
+@cache
+def zeros_checksum(length: int) -> bytes:
+    """Of a chunk of zeros."""
+    return checksum(bytes(length))
 
 
 def _write(fd: int, data: memoryview, position: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -10,7 +9,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from stratovirt.memory.files import is_hole
-from stratovirt.migration.image import DIGEST_SIZE, NO_DIGEST, Image
+from stratovirt.migration.image import Image, zeros_checksum
+from stratovirt.native.pages import CHECKSUM_SIZE, checksum
 
 
 class Chunk(NamedTuple):
@@ -28,17 +28,16 @@ def verify(fd: int, image: Image) -> Iterator[Chunk]:
     """
     for number, start in enumerate(range(0, image.size, image.chunk)):
         end = min(start + image.chunk, image.size)
-        digest = image.digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE]
-        yield Chunk(start, end, _is_intact(fd, start, end - start, digest))
+        saved = image.checksums[number * CHECKSUM_SIZE : (number + 1) * CHECKSUM_SIZE]
+        yield Chunk(start, end, _checksum(fd, start, end - start) == saved)
 
 
-def _is_intact(fd: int, start: int, length: int, digest: bytes) -> bool:
-    if digest == NO_DIGEST and is_hole(fd, start, length):
-        return True
+def _checksum(fd: int, start: int, length: int) -> bytes | None:
+    """None: the file has been cut."""
+    if is_hole(fd, start, length):
+        return zeros_checksum(length)
     data = os.pread(fd, length, start)
-    if digest == NO_DIGEST:
-        return data == bytes(length)
-    return hashlib.sha256(data).digest() == digest
+    return checksum(data) if len(data) == length else None
 
 
 def damaged_ranges(chunks: Iterable[Chunk]) -> Iterator[tuple[int, int]]:

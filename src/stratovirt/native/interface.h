@@ -55,5 +55,10 @@ void uart_update(uart *);
 void uart_save(uart *, struct uart_state *);
 void uart_load(uart *, const struct uart_state *);
 
-/* pages.c: filled[i] says whether page i of guest memory has a byte that is not zero. */
+/* pages.c */
+enum { CHECKSUM_LANES = 4 };
+
+/* filled[i] says whether page i of guest memory has a byte that is not zero. */
 void pages_filled(uintptr_t address, uint32_t count, uint32_t page_size, uint8_t *filled);
+/* lanes[i] is the CRC-32C of every fourth 64-bit word, from word i on; length is a multiple of 32. */
+void pages_checksum(const uint8_t *data, uint64_t length, uint32_t *lanes);
