@@ -15,6 +15,8 @@ SOURCES = (
     "clock.c",
     "library.c",
     "code.c",
+    "blocks.c",
+    "tlb.c",
     "instructions.c",
     "exits.c",
     "startup.c",

@@ -22,6 +22,14 @@ static struct ram *ram_at(machine *m, uint64_t gpa)
     return NULL;
 }
 
+/* A page of RAM, or NULL. */
+const uint64_t *guest_page(machine *m, uint64_t gpa)
+{
+    struct ram *ram = ram_at(m, gpa);
+
+    return ram ? (const uint64_t *)(ram->host + (gpa - ram->gpa)) : NULL;
+}
+
 static char *host_of(machine *m, uint64_t ram_addr)
 {
     for (int i = 0; i < m->ram_count; i++)
@@ -106,6 +114,8 @@ INTERPOSED void tlb_set_page_with_attrs_x86_64(CPUState *cpu, uint64_t vaddr, ui
     struct tlb_entry *entry;
 
     unicorn.tlb_set_page_with_attrs(cpu, vaddr, paddr, attributes, protection, mmu_index, size);
+    if (v)
+        note_mapping(v, vaddr, mmu_index);
     if (!v || !(protection & PROTECTION_WRITE) || !(ram = ram_at(v->machine, paddr)))
         return;
     if (v->machine->code_mask[(ram->ram_addr + paddr - ram->gpa) / PAGE_SIZE])

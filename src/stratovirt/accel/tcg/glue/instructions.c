@@ -175,7 +175,11 @@ INTERPOSED void helper_write_crN_x86_64(CPUX86State *env, int number, uint64_t v
 {
     struct vcpu *v = running();
 
-    if (!v || number != 8)
+    if (v && number == 3) {
+        v->writes_cr3 = true;
+        unicorn.helper_write_crN(env, number, value);
+        v->writes_cr3 = false;
+    } else if (!v || number != 8)
         unicorn.helper_write_crN(env, number, value);
     else if (value & ~(uint64_t)0xf)
         unicorn.raise_exception_err(env, EXCEPTION_GP, 0);

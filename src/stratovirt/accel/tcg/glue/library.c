@@ -93,6 +93,20 @@ static bool requests_lie_right(uc_engine *uc, CPUState *cpu)
            FIELD(uint16_t, cpu, CPU_ICOUNT_DECR + ICOUNT_HIGH) == 0xffff;
 }
 
+static bool translator_lies_right(uc_engine *uc)
+{
+    static const uint8_t clear_eax[] = {0x33, 0xc0}; /* how the epilogue begins */
+    TCGContext *translator = FIELD(TCGContext *, uc, UC_TRANSLATOR);
+    struct operation *operations = FIELD(struct operation *, translator, TCG_OPERATIONS);
+    char *env = (char *)translator + FIELD(uintptr_t, translator, TCG_CPU_ENV);
+
+    return FIELD(uint64_t, translator, TCG_DROPPED)++ == 0 &&
+           unicorn.tcg_tb_phys_invalidate_count(translator) == 1 &&
+           !strcmp(FIELD(char *, env, TEMP_NAME), "env") && !strcmp(operations[OP_LD_I32].name, "ld_i32") &&
+           !strcmp(operations[OP_SET_LABEL].name, "set_label") &&
+           !memcmp(FIELD(void *, translator, TCG_EPILOGUE), clear_eax, sizeof clear_eax);
+}
+
 static bool tlb_lies_right(CPUState *cpu, const struct ram *ram)
 {
     const uint64_t vaddr = 0x7654321000;
@@ -142,7 +156,7 @@ const char *verify_engine(uc_engine *uc, const struct ram *ram)
         return "its internal calls cannot be taken over";
     if (!reset_lies_right(cpu, env) || !control_registers_lie_right(uc, env) || !msrs_lie_right(uc, env) ||
         !flags_lie_right(uc, env) || !time_lies_right(env) || !requests_lie_right(uc, cpu) ||
-        !tlb_lies_right(cpu, ram))
+        !tlb_lies_right(cpu, ram) || !translator_lies_right(uc))
         return "the CPU's state is laid out differently";
     return reset_lies_right(cpu, env) ? NULL : "it does not reset as expected";
 }

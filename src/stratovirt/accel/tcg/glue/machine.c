@@ -38,6 +38,7 @@ static void power_off(machine *m)
         if (m->vcpus[i].uc)
             unicorn.uc_close(m->vcpus[i].uc);
         m->vcpus[i].uc = NULL;
+        forget_jumps(&m->vcpus[i]);
     }
     forget_engines(m);
     m->current = NULL;
@@ -127,6 +128,8 @@ static const char *open_engine(struct vcpu *v)
         return problem;
     v->cpu = FIELD(CPUState *, v->uc, UC_CPU);
     v->env = FIELD(CPUX86State *, v->cpu, CPU_ENV_PTR);
+    if (!create_jumps(v))
+        return "out of memory";
     /* Without it the engine tests for exit after each load and store, and runs the instruction again. */
     FIELD(bool, v->uc, UC_NO_EXIT_REQUEST) = true;
     /* No address ends emulation; without it address 0 does. */

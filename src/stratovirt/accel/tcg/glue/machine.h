@@ -22,11 +22,15 @@
 #define INTERPOSED __attribute__((visibility("default"))) /* found by libunicorn before its own definition */
 
 enum { NS_PER_SECOND = 1000000000 };
+enum { LOCAL_MAPPINGS = 64 };
 enum { MAX_VCPUS = 16, MAX_REGIONS = 8, PAGE_SIZE = 4096, IRQ_LINES = 24 };
 static const int64_t NEVER = INT64_MAX;
 
 enum vcpu_state { WAITING_FOR_SIPI, RUNNABLE, HALTED };
 enum { EVENT_INTERRUPT = 1, EVENT_NMI = 2, EVENT_INIT = 4, EVENT_STARTUP = 8 };
+
+/* Pages of the lower half that the kernel's tables of the engine map, unless they are too many. */
+struct local_mappings { int count; bool too_many; uint64_t pages[LOCAL_MAPPINGS]; };
 
 struct vcpu {
     machine *machine;
@@ -40,6 +44,9 @@ struct vcpu {
     uint64_t tsc_adjust;
     struct tcg_cpuid *cpuid;
     int cpuid_count;
+    struct jumps *jumps;
+    struct local_mappings local;
+    bool writes_cr3;
 };
 
 struct ram { uint64_t gpa, size, ram_addr; char *host; };
@@ -98,6 +105,14 @@ static inline struct vcpu *running(void)
     return here ? here->current : NULL;
 }
 
+static inline struct vcpu *vcpu_of(CPUState *cpu)
+{
+    for (int i = 0; here && i < here->vcpu_count; i++)
+        if (here->vcpus[i].cpu == cpu)
+            return &here->vcpus[i];
+    return NULL;
+}
+
 /* attention.c */
 bool create_timer(machine *);
 void arm_timer(machine *);
@@ -120,6 +135,16 @@ void load_segment(CPUX86State *, int segment, uint16_t selector, uint64_t base, 
 /* code.c */
 void forget_written_code(machine *);
 void forget_engines(machine *);
+const uint64_t *guest_page(machine *, uint64_t gpa);
+
+/* blocks.c */
+bool create_jumps(struct vcpu *);
+void forget_jumps(struct vcpu *);
+void use_jumps(struct vcpu *); /* of the calling thread, or none */
+void flush_jumps(struct vcpu *, bool upper);
+
+/* tlb.c */
+void note_mapping(struct vcpu *, uint64_t vaddr, int mmu_index);
 
 /* exits.c */
 void set_irq_line(void *machine, uint32_t gsi, bool level);

@@ -139,6 +139,7 @@ static int take_turn(struct vcpu *v)
     int error = 0;
 
     m->current = v;
+    use_jumps(v);
     v->state = RUNNABLE;
     m->slice_end = another_is_runnable(v) ? host_nanoseconds() + SLICE_NS : NEVER;
     arm_timer(m);
@@ -246,9 +247,12 @@ enum tcg_end tcg_run(machine *m)
     if (!create_timer(m))
         return engine_error(&m->vcpus[0], 0, "the host has no timer for it");
     here = m;
+    for (int i = 0; i < m->vcpu_count; i++)
+        flush_jumps(&m->vcpus[i], true); /* what the owner flushed meanwhile did not count */
     m->deadline_changed = 1;
     end = run_in_turns(m);
     here = NULL;
+    use_jumps(NULL);
     timer_delete(m->timer);
     return end;
 }

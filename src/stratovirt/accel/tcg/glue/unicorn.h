@@ -15,6 +15,9 @@ typedef struct CPUState CPUState;   /* the part of a CPU that all architectures 
 typedef struct CPUX86State CPUX86State;
 struct memory_attributes { uint32_t bits; }; /* MemTxAttrs, passed by value */
 struct page_collection;
+typedef struct TCGContext TCGContext; /* an engine's translator */
+typedef struct TCGTemp TCGTemp;
+typedef struct TCGLabel TCGLabel;
 
 /* Public API: <unicorn/unicorn.h>, <unicorn/x86.h>. */
 enum {
@@ -81,7 +84,20 @@ typedef void (*uc_mmio_write_fn)(uc_engine *, uint64_t offset, unsigned size, ui
     PRIVATE(void, tb_invalidate_phys_range, (uc_engine *, uint64_t start, uint64_t end))                       \
     PRIVATE(void, tb_invalidate_phys_page_fast,                                                                \
             (uc_engine *, struct page_collection *, uint64_t start, int length, uintptr_t pc))                 \
-    PRIVATE(uint64_t, qemu_ram_addr_from_host, (uc_engine *, void *))
+    PRIVATE(uint64_t, qemu_ram_addr_from_host, (uc_engine *, void *))                                          \
+    PRIVATE(void, tlb_flush_by_mmuidx, (CPUState *, uint16_t map))                                             \
+    PRIVATE(void, tlb_flush_page_by_mmuidx, (CPUState *, uint64_t vaddr, uint16_t map))                        \
+    PRIVATE(void, tb_flush, (CPUState *))                                                                      \
+    PRIVATE(void, tb_flush_jmp_cache, (CPUState *, uint64_t vaddr))                                            \
+    PRIVATE(size_t, tcg_tb_phys_invalidate_count, (TCGContext *))                                              \
+    PRIVATE(void *, helper_lookup_tb_ptr, (CPUX86State *))                                                     \
+    PRIVATE(void, helper_check_exit_request, (void *, uint32_t))                                               \
+    PRIVATE(TCGLabel *, gen_new_label, (TCGContext *))                                                         \
+    PRIVATE(void, tcg_gen_callN, (TCGContext *, void *, TCGTemp *, int, TCGTemp **))                           \
+    PRIVATE(void, tcg_gen_op1, (TCGContext *, int opcode, uintptr_t))                                          \
+    PRIVATE(void, tcg_gen_op3, (TCGContext *, int opcode, uintptr_t, uintptr_t, uintptr_t))                    \
+    PRIVATE(void, tcg_gen_brcondi_i32, (TCGContext *, int condition, uintptr_t, int32_t, TCGLabel *))          \
+    PRIVATE(void, tcg_gen_exit_tb, (TCGContext *, void *block, unsigned index))
 
 struct unicorn {
 #define DECLARE(result, name, parameters) result (*name) parameters;
@@ -93,8 +109,14 @@ extern struct unicorn unicorn;
 /* Where fields lie, in bytes. Verified by library.c, each by writing through the API or by a known value. */
 enum {
     UC_CPU = 440,
+    UC_TRANSLATOR = 768,
     UC_STOP_REQUEST = 1389,
     UC_NO_EXIT_REQUEST = 2034,
+
+    TCG_EPILOGUE = 152,
+    TCG_DROPPED = 216, /* how often a block was */
+    TCG_CPU_ENV = 39152,
+    TCG_OPERATIONS = 39272, /* their definitions */
 
     CPU_EXIT_REQUEST = 21,
     CPU_INTERRUPT_REQUEST = 28,
@@ -163,6 +185,13 @@ enum { EXCEPTION_DF = 8 };
 enum { DR6_INIT = 0xffff0ff0, DR7_INIT = 0x400 };
 enum { REQUEST_HARD = 0x0002, REQUEST_ATTENTION = 0x0010 /* CPU_INTERRUPT_POLL, used by nobody else */ };
 enum { CC_OP_EFLAGS = 1 };
+
+/* include/tcg/tcg.h, include/tcg/tcg-opc.h */
+enum { OP_SET_LABEL = 1, OP_LD_I32 = 13 };
+enum { COND_LT = 2 };
+enum { EXIT_REQUESTED = 3 }; /* TB_EXIT_REQUESTED: the block was left before its first instruction */
+struct operation { const char *name; uint64_t rest[3]; };
+enum { TEMP_NAME = 32 };
 
 /* include/exec/cpu-defs.h, include/exec/cpu-all.h */
 struct tlb_entry { uint64_t addr_read, addr_write, addr_code, paddr, addend, padding[3]; };
