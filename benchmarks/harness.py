@@ -119,17 +119,17 @@ def ratio(figure: Figure, results: Mapping[str, Runs]) -> float | None:
     return ours / best if ours is not None and best else None
 
 
-def vmm(side: str, *arguments: str, acpi: bool = True) -> list[str]:
-    """The command of one side's machine on its software CPU, with what both sides understand.
+def vmm(side: str, *arguments: str, acpi: bool = True, accel: str = "tcg") -> list[str]:
+    """The command of one side's machine, on its software CPU by default, with what both sides understand.
 
     :param acpi: how the machine is described to the guest: by ACPI, or by an MP table and the command line.
     """
     switch = "on" if acpi else "off"
     if side == OURS:
-        machine = [sys.executable, "-m", "stratovirt", "-machine", f"microvm,accel=tcg,acpi={switch}"]
+        machine = [sys.executable, "-m", "stratovirt", "-machine", f"microvm,accel={accel},acpi={switch}"]
     else:  # everything that QEMU can leave out to start faster, as far as Linux still finds its console
         machine = [
-            *("qemu-system-x86_64", "-M", f"microvm,acpi={switch},x-option-roms=off", "-accel", "tcg"),
+            *("qemu-system-x86_64", "-M", f"microvm,acpi={switch},x-option-roms=off", "-accel", accel),
             *("-nodefaults", "-no-user-config", "-display", "none"),
         ]
     return [*machine, *arguments]

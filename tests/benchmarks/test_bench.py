@@ -7,11 +7,25 @@ from pathlib import Path
 
 import pytest
 from benchmarks.__main__ import discover, main
-from benchmarks.harness import Failed, Figure, Runs, console, interleave, join, ratio, read_until, running
+from benchmarks.exits import MEASURED, TYPED, costs
+from benchmarks.harness import (
+    OURS,
+    Failed,
+    Figure,
+    Runs,
+    console,
+    interleave,
+    join,
+    ratio,
+    read_until,
+    running,
+)
 from benchmarks.memory import CODE, FILES, HEAPS, MEMORY_MIB, TOTAL, Area, areas, itemised
 from benchmarks.report import Outcome, table
 
-from tests.guests import cache_directory
+from stratovirt.errors import ConfigError
+from tests.guests import bare_kernel, cache_directory
+from tests.guests.bare import skip_without
 
 SPEED = Figure("speed", "MB/s", target=1.0, higher=True)
 DELAY = Figure("delay", "ms", target=0.5)
@@ -103,6 +117,20 @@ def test_a_machine_that_hangs_or_ends_is_a_failed_run_that_quotes_it() -> None:
         read_until(process, b"Calibrating\n", timeout=60)
         with pytest.raises(Failed, match=r"hung for 0\.1 s: no output"):
             read_until(process, b"UP", timeout=0.1)
+
+
+@pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
+def test_the_guest_that_measures_exits_gives_every_figure_of_its_accelerator(accelerator: str) -> None:
+    skip_without(accelerator)
+    try:
+        kernel = bare_kernel("exits")
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+    figures = costs(OURS, accelerator, kernel)
+
+    assert set(figures) == {f"{name}, {accelerator}" for name in (*MEASURED.values(), TYPED)}
+    assert all(microseconds > 0 for microseconds in figures.values())
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

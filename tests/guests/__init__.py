@@ -90,7 +90,7 @@ def bare_kernel(name: str, seed: int = 1) -> Path:
 
 
 def _compiled(source: Path, options: Sequence[str]) -> Path:
-    headers = sorted(source.parent.glob("*.h"))
+    headers = sorted((*source.parent.glob("*.h"), *source.parent.glob("*.ld")))
     parts = [" ".join(options).encode(), *(file.read_bytes() for file in (source, *headers))]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     target = cache_directory() / f"{source.stem}-{digest}"
