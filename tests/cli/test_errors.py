@@ -448,11 +448,6 @@ def test_a_word_that_no_kernel_hands_over_is_refused(word: str) -> None:
             "-device virtio-serial-pci",
             "-device virtio-serial-pci: not built yet: the microvm has no PCI bus; take virtio-serial-device",
         ),
-        (
-            "-device vhost-user-fs-device,chardev=c,tag=t -chardev null,id=c",
-            "-device vhost-user-fs-device: not built yet: it needs a connection to virtiofsd; "
-            "put the files on a disk, or on a server that the guest reaches",
-        ),
     ],
 )
 def test_what_comes_later_is_parsed_and_then_refused_by_name(text: str, line: str) -> None:

@@ -24,10 +24,12 @@ from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.console import VirtioConsole
 from stratovirt.devices.virtio.constants import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET
 from stratovirt.devices.virtio.device import VirtioDevice
+from stratovirt.devices.virtio.fs import VirtioFs
 from stratovirt.devices.virtio.net import VirtioNet
 from stratovirt.devices.virtio.rng import VirtioRng
 from stratovirt.devices.virtio.vsock import VirtioVsock
 from tests.device.test_virtio_console import FakeLine
+from tests.device.test_virtio_fs import FakeFileServer
 from tests.device.test_virtio_net import Cable
 from tests.device.virtio import MEMORY, DriverRig, driving
 from tests.device.vsock import GUEST_CID, PairHost
@@ -93,6 +95,7 @@ DEVICES: dict[str, Callable[[ExitStack], VirtioDevice]] = {
     "block": make_block,
     "console": make_console,
     "entropy": make_rng,
+    "files": lambda _claimed: VirtioFs("share", FakeFileServer()),
     "network": make_card,
     "vsock": make_vsock,
 }

@@ -131,5 +131,25 @@ def test_a_cpu_feature_that_cannot_be_had_is_named(raw_kernel: str, cpu: str, wh
     assert refusal("-accel", "tcg", "-cpu", cpu, "-kernel", raw_kernel) == f"stratovirt: {why}"
 
 
+@pytest.mark.parametrize(
+    ("machine", "tag", "why"),
+    [
+        ("microvm", "share", ": its server maps guest memory; add -machine mem-share=on"),
+        (
+            "mem-share=on",
+            "share",
+            ",chardev=c: must be a socket,path= that virtiofsd listens on, without server",
+        ),
+        ("mem-share=on", "s" * 37, f",tag={'s' * 37}: at most 36 bytes"),
+    ],
+)
+def test_a_directory_that_cannot_be_shared_is_refused(
+    raw_kernel: str, machine: str, tag: str, why: str
+) -> None:
+    device = ("-chardev", "null,id=c", "-device", f"vhost-user-fs-device,chardev=c,tag={tag}")
+    line = refusal("-machine", machine, "-accel", "tcg", "-kernel", raw_kernel, *device)
+    assert line == f"stratovirt: -device vhost-user-fs-device{why}"
+
+
 def test_a_cpu_count_beyond_the_software_cpu_is_refused(raw_kernel: str) -> None:
     assert "16" in refusal("-accel", "tcg", "-smp", "17", "-kernel", raw_kernel)

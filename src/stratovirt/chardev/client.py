@@ -56,11 +56,15 @@ class SocketClient(ABC):
 
     async def serve(self, handler: Handler, *, clients: int | None = None) -> None:
         """Run ``handler`` over the connection, once."""
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(self.take())) as stream:
+            await handler(stream)
+
+    def take(self) -> socket.socket:
+        """The connection itself, for a device that serves it without trio; the taker closes it."""
         client, self._socket = self._socket, None
         if client is None:
             raise RuntimeError(f"chardev {self.id} is not open")
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(client)) as stream:
-            await handler(stream)
+        return client
 
     def close(self) -> None:
         """Close a connection that was not served."""

@@ -39,11 +39,16 @@ def _netdev(kind: type[Netdev], type: str, why: str) -> NotBuilt:
 
 
 NO_PCI = "the microvm has no PCI bus"
-NO_SHARED_DIRECTORIES = (
-    "it needs a connection to virtiofsd; put the files on a disk, or on a server that the guest reaches"
-)
 NO_VHOST_VSOCK = "take virtio-vsock-device,guest-cid=N,uds-path=PATH, which needs no /dev/vhost-vsock"
-VIRTIO = ("virtio-blk", "virtio-net", "virtio-serial", "virtio-balloon", "virtio-rng", "virtio-vsock")
+VIRTIO = (
+    "virtio-blk",
+    "virtio-net",
+    "virtio-serial",
+    "virtio-balloon",
+    "virtio-rng",
+    "virtio-vsock",
+    "vhost-user-fs",
+)
 
 NOT_BUILT = (
     NotBuilt("machine", "q35", lambda c: ["q35"] if c.machine.type == "q35" else [], "take microvm"),
@@ -55,7 +60,6 @@ NOT_BUILT = (
     ),
     _netdev(VhostUserNetdev, "vhost-user", "take tap, or user"),
     *(_driver(f"vhost-vsock-{kind}", NO_VHOST_VSOCK) for kind in ("device", "pci")),
-    *(_driver(f"vhost-user-fs-{kind}", NO_SHARED_DIRECTORIES) for kind in ("device", "pci")),
     *(_driver(f"{name}-pci", f"{NO_PCI}; take {name}-device") for name in VIRTIO),
     *(_driver(name, NO_PCI) for name in ("pcie-root-port", "vfio-pci")),
 )

@@ -89,11 +89,18 @@ def _make_vsock(spec: config.Device, board: Plugboard) -> VirtioDevice:
     return make_vsock(spec, board.claimed)
 
 
+def _make_fs(spec: config.Device, board: Plugboard) -> VirtioDevice:
+    from stratovirt.nursery.filesystems import make_fs  # modules that few machines need
+
+    return make_fs(spec, board.options, board.chardevs)
+
+
 MAKERS: dict[str, Maker] = {
     "virtio-rng-device": _make_rng,
     "virtio-balloon-device": _make_balloon,
     "virtio-serial-device": _make_serial,
     "virtio-vsock-device": _make_vsock,
+    "vhost-user-fs-device": _make_fs,
 }
 """Of each of :data:`slots.FIXED_DRIVERS`."""
 

@@ -48,6 +48,11 @@ def claim_ram(options: Config, claimed: ExitStack) -> Allocate:
     return partial(_allocate, backing, options.machine.dump_guest_core, source)
 
 
+def is_shared(options: Config) -> bool:
+    """Can another process map the RAM, and see what the guest does?"""
+    return _backing(options).share
+
+
 def _backing(options: Config) -> Backing:
     for thing in options.objects:
         if thing.id == options.machine.memory_backend:

@@ -19,6 +19,7 @@ FIXED_DRIVERS = (
     "virtio-balloon-device",
     "virtio-serial-device",
     "virtio-vsock-device",
+    "vhost-user-fs-device",
 )
 """Those that take a slot behind the replaceable ones, for the life of the machine."""
 

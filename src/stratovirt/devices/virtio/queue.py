@@ -119,6 +119,7 @@ class Virtqueue:
         self.index = index
         self.size = size
         self.live = True
+        self.rings = rings
         self._memory = memory
         self._interrupt = interrupt
         self._event_idx = bool(features & RING_EVENT_IDX)
