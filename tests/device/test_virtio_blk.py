@@ -39,6 +39,7 @@ class FakeDisk:
         self.size = len(content)
         self.read_only = read_only
         self.iops = 0
+        self.file: int | None = None
         self.asked: list[object] = []
         self.error = 0
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "accel": {"memory", "vmstate"},
     "boot": {"memory", "accel"},
     "backends": set(),
-    "devices": {"memory", "accel", "backends", "vmstate"},
+    "devices": {"memory", "native", "accel", "backends", "vmstate"},
     "machine": {"memory", "native", "accel", "boot", "devices", "vmstate"},
     "chardev": {"native"},
     "qmp": {"machine"},

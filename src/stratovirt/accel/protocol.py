@@ -154,6 +154,12 @@ class Accelerator(Protocol):
     def memory_written(self, gpa: int, length: int) -> None:
         """The host changed guest memory; translated code of it must go. Any thread."""
 
+    @property
+    def native_written(self) -> int:
+        """:meth:`memory_written` for C: address of a ``struct native_written``, valid as long as this is.
+
+        0: nobody has to be told."""
+
     def reset(self) -> None:
         """Every vCPU and interrupt controller to its power-on state; CPUs above 0 wait for SIPI."""
 

@@ -84,6 +84,7 @@ class Microvm:
             self.memory.close()
             raise
         self.memory.written = self.accelerator.memory_written
+        self.memory.native_written = self.accelerator.native_written
         self.threads: list[VcpuThread] = list(self.accelerator.threads)
         self.transports: list[VirtioMmio] = []
         try:

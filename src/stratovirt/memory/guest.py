@@ -93,11 +93,15 @@ class GuestMemory:
 
     ``written`` is called with ``(gpa, length)`` after each :meth:`write`; the machine points it at the
     accelerator, which may hold translated code of those bytes. Who writes through :meth:`view` calls it.
+
+    :ivar native_written: the same for C: address of a ``struct native_written``, 0 if nobody listens. None: C
+        cannot tell, so it must not write.
     """
 
     def __init__(self, regions: Sequence[Region]) -> None:
         self.regions = tuple(regions)
         self.written: Callable[[int, int], None] = _ignore_write
+        self.native_written: int | None = None
         self.resident = False
 
     @classmethod
@@ -150,6 +154,14 @@ class GuestMemory:
         region = self.region_at(gpa, length)
         offset = gpa - region.gpa
         return region.bytes[offset : offset + length]
+
+    def host_address(self, gpa: int, length: int) -> int:
+        """Where ``length`` bytes at ``gpa`` are in this process, until :meth:`close`.
+
+        :raises BadAddress: the range is not in RAM.
+        """
+        region = self.region_at(gpa, length)
+        return region.host_address + gpa - region.gpa
 
     def read(self, gpa: int, length: int) -> bytes:
         """A copy of ``length`` bytes at ``gpa``.

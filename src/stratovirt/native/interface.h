@@ -62,3 +62,38 @@ enum { CHECKSUM_LANES = 4 };
 void pages_filled(uintptr_t address, uint32_t count, uint32_t page_size, uint8_t *filled);
 /* lanes[i] is the CRC-32C of every fourth 64-bit word, from word i on; length is a multiple of 32. */
 void pages_checksum(const uint8_t *data, uint64_t length, uint32_t *lanes);
+
+/* block.c: the plain reads and writes of a virtio block device. */
+typedef struct block block;
+
+enum { MAX_RAM_REGIONS = 4 };
+
+/* A run of guest RAM, at a host address. */
+struct ram_region { uint64_t gpa, size; uintptr_t address; };
+
+/* A queue: host addresses of its rings, which were checked; entries, a power of two. */
+struct block_queue {
+    uintptr_t descriptors, available, used;
+    uint32_t size;
+    bool indirect;
+};
+
+/* The image: its file, byte by byte the disk. */
+struct block_disk {
+    int fd;
+    bool writable;
+    uint64_t sectors;
+};
+
+struct block_count { uint64_t operations, bytes, nanoseconds; };
+
+/* written: address of a struct native_written, or 0. NULL: no memory, or too many regions. */
+block *block_new(const struct ram_region *, uint32_t count, uintptr_t written);
+void block_free(block *);
+/*
+ * Serves at most so many requests from ring index next on, adding to counts[0] writes and to counts[1] reads.
+ * Returns how many; both indices have moved by as many. Fewer: the queue is empty, it has taken a while, or
+ * the next is for Python.
+ */
+uint32_t block_serve(block *, const struct block_queue *, uint16_t next, uint16_t used_index,
+                     const struct block_disk *, uint32_t most, struct block_count *counts);

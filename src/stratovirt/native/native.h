@@ -22,6 +22,12 @@ struct native_irq {
     void (*set_level)(void *owner, uint32_t gsi, bool level);
 };
 
+/* Who has to know of guest memory that the host has written. From any thread, without the GIL. */
+struct native_written {
+    void *owner;
+    void (*call)(void *owner, uint64_t gpa, uint64_t length);
+};
+
 enum { MAX_NATIVE_DEVICES = 4 };
 
 /* Which ports have such a device; complete before a vCPU runs. */

@@ -127,6 +127,11 @@ class KvmAccelerator:
     def memory_written(self, gpa: int, length: int) -> None:
         """Nothing to do: KVM keeps no translated code, and the host's caches are coherent."""
 
+    @property
+    def native_written(self) -> int:
+        """See :meth:`memory_written`."""
+        return 0
+
     def start(self, entry: CpuStart) -> None:
         """See :meth:`stratovirt.accel.protocol.Accelerator.start`."""
         self.vcpus[0].start(entry)

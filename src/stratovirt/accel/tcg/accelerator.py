@@ -133,6 +133,11 @@ class TcgAccelerator:
         """Drop translated code of these bytes, before guest code goes on."""
         lib.tcg_memory_written(self._machine, gpa, length)
 
+    @property
+    def native_written(self) -> int:
+        """See :meth:`stratovirt.accel.protocol.Accelerator.native_written`."""
+        return int(lib.tcg_native_written(self._machine))
+
     def reset(self) -> None:
         """vCPUs and interrupt controllers to power-on state."""
         self._power_on()

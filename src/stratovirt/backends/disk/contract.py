@@ -27,6 +27,11 @@ class Disk(Protocol):
     def iops(self) -> int:
         """Requests per second that its user may make; 0: any number."""
 
+    @property
+    def file(self) -> int | None:
+        """A descriptor whose preadv and pwritev do all that read and write do where they succeed whole; None:
+        there is none."""
+
     def read(self, offset: int, segments: Sequence[memoryview]) -> None:
         """Fill ``segments`` with what the disk holds from ``offset`` on."""
 

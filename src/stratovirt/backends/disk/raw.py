@@ -41,6 +41,7 @@ class RawDisk:
         self.size = size
         self.read_only = options.read_only
         self.iops = options.iops
+        self.file = fd if options.detect_zeroes == "off" else None
         self._fd = fd
         self._io = io
         self._space = space

@@ -49,6 +49,8 @@ class ServedDisk:
     :ivar closing: the daemon's end is in order.
     """
 
+    file = None
+
     def __init__(self, filename: str, format: str, options: DiskOptions, start: Starter) -> None:
         with ExitStack() as opened:
             self._output, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # neither side waits for the other

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from stratovirt.backends.disk.contract import SECTOR, Disk
+from stratovirt.devices.virtio.blknative import NativePath
 from stratovirt.devices.virtio.blkrequest import (
     IOERR,
     MAX_RANGE_SECTORS,
@@ -91,6 +92,7 @@ class VirtioBlock(VirtioDevice):
         self._writeback = True
         self._throttle: Throttle | None = None
         self._timer: Timer | None = None
+        self._native: NativePath | None = None
 
     @property
     def blocking(self) -> bool:
@@ -150,12 +152,14 @@ class VirtioBlock(VirtioDevice):
 
     def attached(self, reactor: Reactor) -> None:
         """See :class:`VirtioDevice`."""
+        self._native = NativePath.of(self.disk, self.transport.memory) if self.disk else None
         if self.disk is not None and self.disk.iops:
             self._throttle, self._timer = Throttle(self.disk.iops), Timer()
             reactor.watch(self._timer.fd, self._may_go_on)
 
     def detached(self, reactor: Reactor) -> None:
         """See :class:`VirtioDevice`."""
+        self._native = None
         timer, self._throttle, self._timer = self._timer, None, None
         if timer is not None:
             reactor.unwatch(timer.fd)
@@ -164,7 +168,7 @@ class VirtioBlock(VirtioDevice):
     def serve(self, queue: Virtqueue) -> bool:
         """See :class:`VirtioDevice`; a request that comes too early stays in its queue."""
         if self._throttle is None or self._timer is None or self.draining:
-            return super().serve(queue)
+            return self._serve_natively(queue) or super().serve(queue)
         if wait := self._throttle.wait():
             if not self._timer.armed:
                 self._timer.arm(wait)
@@ -173,6 +177,10 @@ class VirtioBlock(VirtioDevice):
         if more:
             self._throttle.take()
         return more
+
+    def _serve_natively(self, queue: Virtqueue) -> bool:
+        """Let C do what it can of what waits; False: there is nothing for it."""
+        return self._native is not None and self._native.serve(queue, self.stats, cached=self._writeback)
 
     def _may_go_on(self) -> None:
         if self._timer is not None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 from stratovirt.devices.virtio.barrier import full_barrier
 from stratovirt.devices.virtio.constants import RING_EVENT_IDX, RING_INDIRECT_DESC
 from stratovirt.memory import BadAddress, GuestMemory
+from stratovirt.native.block import Queue as NativeQueue
 
 # struct virtq_desc: address, length, flags, next (§2.7.5).
 _DESCRIPTOR = struct.Struct("<QIHH")
@@ -124,6 +126,7 @@ class Virtqueue:
         self._interrupt = interrupt
         self._event_idx = bool(features & RING_EVENT_IDX)
         self._indirect = bool(features & RING_INDIRECT_DESC)
+        self._rings = rings
         self._descriptors = self._ring("descriptor table", rings.descriptors, 16, 16 * size)
         self._available = self._ring("available ring", rings.available, 2, 6 + 2 * size).cast("H")
         used = self._ring("used ring", rings.used, 4, 6 + 8 * size)
@@ -159,6 +162,22 @@ class Virtqueue:
         chain = Chain(head)
         self._walk(chain, self._descriptors, self.size, head, may_be_indirect=self._indirect)
         return chain
+
+    @cached_property
+    def native(self) -> NativeQueue:
+        """The rings for C, which serves from :attr:`position` on and then calls :meth:`served`."""
+        hosts = (self._memory.host_address(gpa, 1) for gpa in self._rings)
+        return NativeQueue(*hosts, size=self.size, indirect=self._indirect)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The ring index of the next chain to take, and of the next to be given back."""
+        return self._next, self._used_index
+
+    def served(self, count: int) -> None:
+        """So many chains were taken and given back by C."""
+        self._next = self._next + count & _WRAP
+        self._used_index = self._used_index + count & _WRAP
 
     def push(self, chain: Chain, written: int = 0) -> None:
         """Give ``chain`` back, with ``written`` bytes stored from the beginning of its writable part."""

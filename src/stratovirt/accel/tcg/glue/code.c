@@ -165,6 +165,16 @@ void tcg_memory_written(machine *m, uint64_t gpa, uint64_t length)
     poke(m);
 }
 
+void memory_written(void *owner, uint64_t gpa, uint64_t length)
+{
+    tcg_memory_written(owner, gpa, length);
+}
+
+uintptr_t tcg_native_written(machine *m)
+{
+    return (uintptr_t)&m->listener;
+}
+
 /* Drops the code of all pages in the queue. */
 void forget_written_code(machine *m)
 {

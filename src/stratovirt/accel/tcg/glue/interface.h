@@ -84,6 +84,8 @@ void tcg_init(machine *, int cpu);
 void tcg_startup(machine *, int cpu, uint8_t vector);
 void tcg_deadline_changed(machine *);
 void tcg_memory_written(machine *, uint64_t gpa, uint64_t length);
+/* Address of a struct native_written that does the same, and lives as long as the machine. */
+uintptr_t tcg_native_written(machine *);
 int tcg_add_ioeventfd(machine *, int fd, uint64_t address, uint32_t size, bool any, uint64_t value);
 void tcg_remove_ioeventfd(machine *, int fd, uint64_t address, uint32_t size, bool any, uint64_t value);
 

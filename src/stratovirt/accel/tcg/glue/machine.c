@@ -29,6 +29,7 @@ machine *tcg_new(void *exits, int vcpus, uint64_t tsc_hz)
         m->vcpus[i] = (struct vcpu){.machine = m, .index = i};
     for (int i = 0; i < IRQ_LINES; i++)
         m->irqs[i] = (struct native_irq){m, i, set_irq_line};
+    m->listener = (struct native_written){m, memory_written};
     return m;
 }
 

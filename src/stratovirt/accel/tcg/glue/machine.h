@@ -67,6 +67,7 @@ struct machine {
     int ram_count, hole_count;
     struct native_ports ports;
     struct native_irq irqs[IRQ_LINES];
+    struct native_written listener;
     uint16_t *code_mask; /* per page of RAM: the vCPUs whose engines hold translated code of it */
     uint64_t pages;
 
@@ -148,6 +149,7 @@ void note_mapping(struct vcpu *, uint64_t vaddr, int mmu_index);
 
 /* exits.c */
 void set_irq_line(void *machine, uint32_t gsi, bool level);
+void memory_written(void *owner, uint64_t gpa, uint64_t length);
 uint64_t hole_read(uc_engine *, uint64_t offset, unsigned size, void *hole);
 void hole_write(uc_engine *, uint64_t offset, unsigned size, uint64_t value, void *hole);
 bool deliver_event(struct vcpu *);

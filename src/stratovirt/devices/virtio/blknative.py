@@ -1,0 +1,55 @@
+"""The plain reads and writes of a block device's queues, by C (native/block.c).
+
+:mod:`stratovirt.devices.virtio.blkrequest` says what they do. What C does not carry out whole it leaves in
+its queue, for the code there.
+"""
+
+from __future__ import annotations
+
+from stratovirt.backends.disk.contract import SECTOR, Disk
+from stratovirt.devices.virtio.blkstats import BlockStats, Counter
+from stratovirt.devices.virtio.queue import Virtqueue
+from stratovirt.memory import GuestMemory
+from stratovirt.native.block import Block, Count
+
+BATCH = 32
+"""Requests, at most, before the driver hears of them, and may reset the device."""
+
+
+class NativePath:
+    """Serves ``disk`` as far as C can."""
+
+    def __init__(self, disk: Disk, block: Block) -> None:
+        self._writable = not disk.read_only
+        self._block = block
+
+    @classmethod
+    def of(cls, disk: Disk, memory: GuestMemory) -> NativePath | None:
+        """None: all of this disk is for Python."""
+        if disk.file is None or memory.native_written is None:
+            return None
+        regions = [(region.gpa, region.size, region.host_address) for region in memory.regions]
+        sectors = disk.size // SECTOR
+        return cls(disk, Block(regions, memory.native_written, file=disk.file, sectors=sectors))
+
+    def serve(self, queue: Virtqueue, stats: BlockStats, *, cached: bool) -> bool:
+        """Serve some of what waits; False: there is nothing, or the next request is for Python.
+
+        :param cached: writes may wait for a flush; otherwise they are for Python.
+        """
+        writable = self._writable and cached
+        count = self._block.serve(queue.native, queue.position, writable=writable, most=BATCH)
+        if not count:
+            return False
+        queue.served(count)
+        reads, writes = self._block.take_counts()
+        _add(stats.reads, reads)
+        _add(stats.writes, writes)
+        queue.notify()
+        return True
+
+
+def _add(counter: Counter, count: Count) -> None:
+    counter.operations += count.operations
+    counter.bytes += count.bytes
+    counter.nanoseconds += count.nanoseconds
