@@ -94,3 +94,27 @@ async def stop_cont(platform: Platform, pairs: int, cpus: int, number: int, dire
         assert await vm.exit_code() == 0
     for complaint in COMPLAINTS:
         assert complaint not in console.text
+
+
+async def snapshots(platform: Platform, count: int, cpus: int, _number: int, directory: Path) -> None:
+    """A busy guest goes on from each snapshot; the stress test passes, and no clock has complained."""
+    snapshot = directory / "snapshot"
+    options = ["-smp", str(cpus)]
+    for life in range(count + 1):
+        async with _start(platform, "shell", directory, *options) as vm:
+            async with vm.console() as console, vm.qmp() as qmp:
+                if life == 0:
+                    await console.expect(PROMPT, seconds=BOOT_SECONDS)
+                    await console.type("(while :; do :; done) &")
+                await console.type(f"echo life $(({life}))")
+                await console.expect(f"life {life}\r\n".encode(), seconds=BOOT_SECONDS)
+                if life < count:
+                    await qmp.execute("migrate", uri=f"file:{snapshot}")
+                    await qmp.execute("quit")
+                else:
+                    await console.type("kill $!; t=stress sh /init")
+                    await console.expect(b"STRESS-OK", seconds=STRESS_SECONDS)
+            assert await vm.exit_code() == 0
+        for complaint in COMPLAINTS:
+            assert complaint not in console.text
+        options = ["-smp", str(cpus), "-incoming", f"file:{snapshot}"]

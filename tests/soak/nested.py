@@ -68,6 +68,8 @@ CHECKS: dict[str, Callable[[int, Path], Awaitable[None]]] = {
     "smp -smp 2": partial(checks.guest_test, KVM, "smp", 2),
     "100 stop/cont pairs -smp 1": partial(checks.stop_cont, KVM, 100, 1),
     "100 stop/cont pairs -smp 2": partial(checks.stop_cont, KVM, 100, 2),
+    "3 snapshots -smp 1": partial(checks.snapshots, KVM, 3, 1),
+    "3 snapshots -smp 2": partial(checks.snapshots, KVM, 3, 2),
 }
 
 
