@@ -37,13 +37,13 @@ def measure(effort: Effort) -> Mapping[str, Runs]:
     with tempfile.TemporaryDirectory(prefix="stratovirt-bench-") as directory:
         image = Path(directory, "disk.img")
         with image.open("wb") as file:
-            file.write(_stamped(0))
+            file.write(stamped(0))
         sides: dict[str, Run] = {side: partial(_run, side, image, effort) for side in SIDES}
         return interleave(sides, effort.runs)
 
 
 @cache
-def _stamped(offset: int) -> bytes:
+def stamped(offset: int) -> bytes:
     """What belongs into the half at ``offset``: in each sector its stamp, and zeroes behind it."""
     first = offset // SECTOR
     numbers = range(first, first + HALF // SECTOR)
@@ -64,7 +64,7 @@ def _run(side: str, image: Path, effort: Effort) -> Mapping[str, float]:
     }
     with image.open("rb") as file:
         file.seek(HALF)
-        if file.read(figures["written"]) != _stamped(HALF)[: figures["written"]]:
+        if file.read(figures["written"]) != stamped(HALF)[: figures["written"]]:
             raise Failed("the image has other data than the guest wrote")
     return {
         "sequential read": figures["read"] / MEGA,

@@ -21,7 +21,7 @@ from stratovirt.tools.kernels import Kernel, debian_kernel
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
-PROGRAMS = ("smp", "memory", "block", "tcp", "vsock")
+PROGRAMS = ("smp", "memory", "block", "range", "tcp", "vsock")
 TEST_MODULES = ("tun",)  # loaded and removed while others run
 COMPILE = ("-O2", "-s", "-Wall", "-Wextra", "-static", "-pthread")
 COMPILE_BARE = (

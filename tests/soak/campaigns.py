@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.soak import checks, devices, nested, sanitized, snapshots
+from tests.soak import checks, devices, disks, nested, sanitized, snapshots
 
 Check = Callable[[int, Path], Awaitable[None]]
 """Runs round ``number`` in an empty directory; raises if it fails."""
@@ -16,6 +16,8 @@ STOP_CONT_PAIRS = 1000
 REBOOTS = 50
 BALLOON_MOVES = 30
 CONSOLE_ROUNDS = 20
+HOT_PLUGS = 100
+FILE_SYSTEM_ROUNDS = 5
 NESTED_ROUNDS = 3
 SANITIZED_ROUNDS = 3
 SNAPSHOT_KILLS = 200
@@ -47,6 +49,11 @@ def campaigns() -> Iterator[Campaign]:
         yield Campaign(name, 1, partial(checks.stop_cont, checks.TCG, STOP_CONT_PAIRS, cpus))
     yield Campaign(f"{BALLOON_MOVES} balloon moves", 2, partial(devices.balloon, BALLOON_MOVES))
     yield Campaign("console login and paste", CONSOLE_ROUNDS, devices.console)
+    for way in disks.WAYS:
+        name = f"{HOT_PLUGS} hot plugs of 3 disks, {way}"
+        yield Campaign(name, 1, partial(disks.hot_plug, disks.WAYS[way], HOT_PLUGS))
+    for cache in disks.CACHES:
+        yield Campaign(f"file system, {cache}", FILE_SYSTEM_ROUNDS, partial(disks.file_system, cache))
     rounds = SNAPSHOT_KILLS // snapshots.KILLS
     yield Campaign(f"{SNAPSHOT_KILLS} kills of a snapshot's writer", rounds, snapshots.writers_killed)
     yield Campaign(f"{SNAPSHOT_KILLS} kills of a machine in a snapshot", rounds, snapshots.machines_killed)

@@ -50,11 +50,16 @@ KATA: list[dict[str, Any]] = [
 async def test_disks_come_and_go_while_the_guest_uses_another(
     guest: Options, tmp_path: Path, ways: list[dict[str, Any]]
 ) -> None:
-    busy = image(tmp_path / "busy.img", 32 * MIB)
-    plugged = [image(tmp_path / f"{n}.img", (8 + n) * MIB, content(n)) for n in (1, 2, 3)]
+    await disks_come_and_go(guest, tmp_path, ways, rounds=2)
+
+
+async def disks_come_and_go(guest: Options, directory: Path, ways: list[dict[str, Any]], rounds: int) -> None:
+    """Three disks are plugged in, looked at, written to and taken out, again and again."""
+    busy = image(directory / "busy.img", 32 * MIB)
+    plugged = [image(directory / f"{n}.img", (8 + n) * MIB, content(n)) for n in (1, 2, 3)]
     names = ["", "vdb", "vdc", "vdd"]
     async with (
-        started(*guest("shell", *drive(busy, "busy")), directory=tmp_path) as vm,
+        started(*guest("shell", *drive(busy, "busy")), directory=directory) as vm,
         shell(vm) as linux,
         vm.qmp() as qmp,
     ):
@@ -62,7 +67,7 @@ async def test_disks_come_and_go_while_the_guest_uses_another(
             "while :; do dd if=/dev/vda of=/dev/null iflag=direct bs=256k 2>/dev/null || echo >/tmp/bad; done"
         )
         (await linux.run(f"({loop}) >/dev/null 2>&1 & echo $! >/tmp/loop")).check()
-        for round in range(2):
+        for round in range(rounds):
             for number, (path, way) in enumerate(zip(plugged, ways, strict=True), 1):
                 await add(qmp, path, f"drive-{number}", **way)
                 disk = names[number]
