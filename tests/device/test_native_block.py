@@ -26,7 +26,8 @@ from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.blknative import BATCH
 from stratovirt.devices.virtio.blkrequest import HEADER, T_FLUSH, T_GET_ID, T_IN, T_OUT
 from stratovirt.devices.virtio.constants import NEEDS_RESET, RING_EVENT_IDX, RING_INDIRECT_DESC
-from stratovirt.native.block import Block, Queue
+from stratovirt.native.block import Block
+from stratovirt.native.queue import Queue
 from tests.device.virtio import BUFFERS, INDIRECT, MEMORY, NEXT, RINGS, WRITE, DriverRig, driving
 
 SECTORS = 64
@@ -63,11 +64,9 @@ class Side:
         self.listener = Listener()
         rig.memory.written = self.listener.written
         if native:
-            rig.memory.native_written = self.listener.address
+            rig.allow_native(self.listener.address)
         rig.memory.write(BUFFERS, b"\xee" * ARENA)
         self.listener.told.clear()
-        rig.transport.detach(rig.reactor)
-        rig.transport.attach(rig.reactor)
         assert isinstance(rig.device, VirtioBlock)
         self.stats = rig.device.stats
 

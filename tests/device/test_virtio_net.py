@@ -26,7 +26,10 @@ from stratovirt.devices.virtio.net import (
     STATUS,
     VirtioNet,
 )
+from stratovirt.devices.virtio.netnative import NativePath
 from stratovirt.devices.virtio.netqueues import MAX_FRAME
+from stratovirt.memory import GuestMemory
+from stratovirt.native.net import Net
 from tests.device.virtio import DriverRig, driving
 
 MAC = bytes.fromhex("525400000001")
@@ -45,6 +48,10 @@ class SocketPort:
         self._room = Room(self.near.fileno())
         self.fd, self.room_fd = self.near.fileno(), self._room.fd
         self.failure = 0
+
+    @property
+    def direct(self) -> bool:
+        return not self.failure  # which its descriptor does not know of
 
     def receive(self, into: Sequence[memoryview]) -> int:
         if self.failure:
@@ -67,6 +74,19 @@ class SocketPort:
         self._room.close()
         self.near.close()
         self.far.close()
+
+
+@pytest.fixture(scope="module", params=["by Python", "by C"], autouse=True)
+def path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever is said here holds of both."""
+    native = request.param == "by C"
+
+    def of(memory: GuestMemory) -> NativePath | None:
+        return NativePath(Net(memory.native_regions(), 0)) if native else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NativePath, "of", of)
+        yield
 
 
 class Cable:

@@ -193,6 +193,12 @@ class DriverRig:
         self._next_buffer += len(data) + 15 & ~15
         return address
 
+    def allow_native(self, written: int = 0) -> None:
+        """Let C serve the device where it can, and tell ``written`` of what it writes."""
+        self.memory.native_written = written
+        self.transport.detach(self.reactor)
+        self.transport.attach(self.reactor)
+
     def serve(self) -> None:
         """Let the device do all that there is to do."""
         while self.reactor.look():

@@ -29,14 +29,19 @@ TAP_SERVER = Server(HOST, HOST)
 
 @asynccontextmanager
 async def guest(
-    net: Namespace, kernel: Path, *options: str, smp: int = 1, user: Sequence[str] = ()
+    net: Namespace,
+    kernel: Path,
+    *options: str,
+    smp: int = 1,
+    memory: str = "256M",
+    user: Sequence[str] = (),
 ) -> AsyncIterator[Vm]:
     """A guest within the namespace, booted.
 
     :param user: a command in front, which changes to another user.
     """
     command = net.command(*user, *COMMAND)
-    wanted = VmOptions(kernel=kernel, smp=smp, accel="tcg", command=command, options=options)
+    wanted = VmOptions(kernel=kernel, memory=memory, smp=smp, accel="tcg", command=command, options=options)
     async with launched(wanted) as vm:
         await vm.booted()
         yield vm
@@ -58,7 +63,7 @@ async def send_to_host(vm: Vm, net: Namespace, size: int, server: Server = TAP_S
     async with net.peer("receive", listen=server.listens_at) as peer:
         await vm.run("rm -f /tmp/copy && mkfifo /tmp/copy")
         command = f"sha256sum </tmp/copy >/tmp/sum & {made} && wait && cat /tmp/sum"
-        sent = (await vm.run(command, seconds=_seconds(size))).check().split()[0]
+        sent = (await vm.run(command, seconds=seconds_for(size))).check().split()[0]
         assert await last_line(peer) == f"{size} {sent}"
 
 
@@ -68,9 +73,10 @@ async def receive_from_host(vm: Vm, net: Namespace, size: int, server: Server = 
     async with net.peer("send", size, listen=server.listens_at) as peer:
         await vm.run("rm -f /tmp/open && mkfifo /tmp/open")
         command = f"nc {server.seen_at} {PORT} <>/tmp/open | sha256sum"
-        got = (await vm.run(command, seconds=_seconds(size))).check().split()[0]
+        got = (await vm.run(command, seconds=seconds_for(size))).check().split()[0]
         assert await last_line(peer) == f"{size} {got}"
 
 
-def _seconds(size: int) -> float:
+def seconds_for(size: int) -> float:
+    """How long a transfer may take."""
     return TRANSFER_SECONDS * (1 + size / (16 << 20))

@@ -169,24 +169,34 @@ def request(rig: DriverRig, index: int, descriptors: list[tuple[int, int, int, i
     queue.kick()
 
 
-def driven_by(device: VirtioDevice, actions: list[tuple[str, int, object]]) -> None:
-    """Let a driver do ``actions``, and then begin anew as a good one does."""
-    with driving(device) as rig, served_meanwhile(rig):
-        rig.negotiate()
-        for action in actions:
-            act(rig, *action)
-        rig.write(mmio.STATUS, 0)
-        assert rig.read(mmio.STATUS) == 0
-        rig.negotiate()
-        assert rig.read(mmio.STATUS) & (ALIVE | NEEDS_RESET) == ALIVE
-        assert struct.pack("<I", rig.read(mmio.MAGIC_VALUE)) == b"virt"
+def driven_by(device: VirtioDevice, actions: list[tuple[str, int, object]], *, native: bool = False) -> None:
+    """Let a driver do ``actions``, and then begin anew as a good one does.
+
+    :param native: may C serve the device?
+    """
+    with driving(device) as rig:
+        if native:
+            rig.allow_native()
+        with served_meanwhile(rig):
+            _drive(rig, actions)
+
+
+def _drive(rig: DriverRig, actions: list[tuple[str, int, object]]) -> None:
+    rig.negotiate()
+    for action in actions:
+        act(rig, *action)
+    rig.write(mmio.STATUS, 0)
+    assert rig.read(mmio.STATUS) == 0
+    rig.negotiate()
+    assert rig.read(mmio.STATUS) & (ALIVE | NEEDS_RESET) == ALIVE
+    assert struct.pack("<I", rig.read(mmio.MAGIC_VALUE)) == b"virt"
 
 
 @pytest.mark.parametrize("name", DEVICES)
 @settings(max_examples=60, deadline=None)
-@given(actions=ACTIONS)
+@given(actions=ACTIONS, native=st.booleans())
 def test_whatever_a_driver_does_the_device_is_there_for_the_next(
-    name: str, actions: list[tuple[str, int, object]]
+    name: str, actions: list[tuple[str, int, object]], native: bool
 ) -> None:
     with ExitStack() as claimed:
-        driven_by(DEVICES[name](claimed), actions)
+        driven_by(DEVICES[name](claimed), actions, native=native)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.soak import checks, devices, disks, nested, sanitized, snapshots
+from tests.soak import checks, devices, disks, nested, network, sanitized, snapshots
 
 Check = Callable[[int, Path], Awaitable[None]]
 """Runs round ``number`` in an empty directory; raises if it fails."""
@@ -20,6 +20,7 @@ HOT_PLUGS = 100
 FILE_SYSTEM_ROUNDS = 5
 NESTED_ROUNDS = 3
 SANITIZED_ROUNDS = 3
+TRANSFER_ROUNDS = 3
 SNAPSHOT_KILLS = 200
 SNAPSHOTS = 50
 TEMPLATE_MACHINES = 20
@@ -54,6 +55,8 @@ def campaigns() -> Iterator[Campaign]:
         yield Campaign(name, 1, partial(disks.hot_plug, disks.WAYS[way], HOT_PLUGS))
     for cache in disks.CACHES:
         yield Campaign(f"file system, {cache}", FILE_SYSTEM_ROUNDS, partial(disks.file_system, cache))
+    yield Campaign("256 MiB both ways over a tap", TRANSFER_ROUNDS, network.over_tap)
+    yield Campaign("256 MiB both ways over passt", TRANSFER_ROUNDS, network.over_passt)
     rounds = SNAPSHOT_KILLS // snapshots.KILLS
     yield Campaign(f"{SNAPSHOT_KILLS} kills of a snapshot's writer", rounds, snapshots.writers_killed)
     yield Campaign(f"{SNAPSHOT_KILLS} kills of a machine in a snapshot", rounds, snapshots.machines_killed)

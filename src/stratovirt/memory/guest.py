@@ -155,6 +155,10 @@ class GuestMemory:
         offset = gpa - region.gpa
         return region.bytes[offset : offset + length]
 
+    def native_regions(self) -> list[tuple[int, int, int]]:
+        """For C: guest physical address, size and host address of each region."""
+        return [(region.gpa, region.size, region.host_address) for region in self.regions]
+
     def host_address(self, gpa: int, length: int) -> int:
         """Where ``length`` bytes at ``gpa`` are in this process, until :meth:`close`.
 

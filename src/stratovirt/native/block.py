@@ -6,18 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from stratovirt.native._native import ffi, lib
-
-
-class Queue:
-    """A virtqueue's rings, for C.
-
-    :param descriptors, available, used: host addresses, checked; the memory outlives this object's use.
-    :param size: entries of each, a power of two.
-    :param indirect: may the driver use indirect descriptors?
-    """
-
-    def __init__(self, descriptors: int, available: int, used: int, *, size: int, indirect: bool) -> None:
-        self.handle = ffi.new("struct block_queue *", (descriptors, available, used, size, indirect))
+from stratovirt.native.queue import Queue
 
 
 class Count(NamedTuple):

@@ -63,20 +63,21 @@ void pages_filled(uintptr_t address, uint32_t count, uint32_t page_size, uint8_t
 /* lanes[i] is the CRC-32C of every fourth 64-bit word, from word i on; length is a multiple of 32. */
 void pages_checksum(const uint8_t *data, uint64_t length, uint32_t *lanes);
 
-/* block.c: the plain reads and writes of a virtio block device. */
-typedef struct block block;
-
+/* chains.h: where virtqueues are, and what their descriptors may point to. */
 enum { MAX_RAM_REGIONS = 4 };
 
 /* A run of guest RAM, at a host address. */
 struct ram_region { uint64_t gpa, size; uintptr_t address; };
 
 /* A queue: host addresses of its rings, which were checked; entries, a power of two. */
-struct block_queue {
+struct native_queue {
     uintptr_t descriptors, available, used;
     uint32_t size;
     bool indirect;
 };
+
+/* block.c: the plain reads and writes of a virtio block device. */
+typedef struct block block;
 
 /* The image: its file, byte by byte the disk. */
 struct block_disk {
@@ -95,5 +96,27 @@ void block_free(block *);
  * Returns how many; both indices have moved by as many. Fewer: the queue is empty, it has taken a while, or
  * the next is for Python.
  */
-uint32_t block_serve(block *, const struct block_queue *, uint16_t next, uint16_t used_index,
+uint32_t block_serve(block *, const struct native_queue *, uint16_t next, uint16_t used_index,
                      const struct block_disk *, uint32_t most, struct block_count *counts);
+
+/* net.c: frames of a virtio network card, between its queues and a descriptor that holds whole ones. */
+typedef struct net net;
+
+/* frames, and their bytes without headers. idle: no frame has come. */
+struct net_passed {
+    uint32_t chains, frames;
+    uint64_t bytes;
+    bool idle;
+};
+
+/* As block_new. */
+net *net_new(const struct ram_region *, uint32_t count, uintptr_t written);
+void net_free(net *);
+/*
+ * Passes at most so many frames from ring index next on. Both indices have moved by as many chains as it says.
+ * Fewer frames: the queue is empty, no frame has come, or what comes next is for Python.
+ */
+struct net_passed net_receive(net *, const struct native_queue *, uint16_t next, uint16_t used_index, int fd,
+                              bool mergeable, uint32_t most);
+struct net_passed net_send(net *, const struct native_queue *, uint16_t next, uint16_t used_index, int fd,
+                           uint32_t most);

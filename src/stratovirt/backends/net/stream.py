@@ -29,6 +29,8 @@ class StreamPort:
     :param connection: owned from now on.
     """
 
+    direct = False
+
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._connection = connection

@@ -52,7 +52,9 @@ _NEEDED = {
 
 
 class TapPort:
-    """One queue of a tap. Implements :class:`stratovirt.devices.virtio.net.Port`."""
+    """One queue of a tap. Implements :class:`stratovirt.devices.virtio.netqueues.Port`."""
+
+    direct = True
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

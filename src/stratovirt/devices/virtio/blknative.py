@@ -28,7 +28,7 @@ class NativePath:
         """None: all of this disk is for Python."""
         if disk.file is None or memory.native_written is None:
             return None
-        regions = [(region.gpa, region.size, region.host_address) for region in memory.regions]
+        regions = memory.native_regions()
         sectors = disk.size // SECTOR
         return cls(disk, Block(regions, memory.native_written, file=disk.file, sectors=sectors))
 

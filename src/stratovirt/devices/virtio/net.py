@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from stratovirt.devices.virtio.constants import ID_NET
 from stratovirt.devices.virtio.device import Reactor, VirtioDevice
 from stratovirt.devices.virtio.netcontrol import Control
+from stratovirt.devices.virtio.netnative import NativePath
 from stratovirt.devices.virtio.netqueues import Port, Receiver, Sender
 from stratovirt.devices.virtio.queue import Virtqueue
 
@@ -89,6 +90,7 @@ class VirtioNet(VirtioDevice):
         self.features = ALWAYS | (MTU if self._mtu else 0) | (MQ if pairs > 1 else 0)
         self._control = Control(self)
         self._reactor: Reactor | None = None
+        self._native: NativePath | None = None
         self._watched: set[int] = set()
         self._clear()
 
@@ -181,7 +183,7 @@ class VirtioNet(VirtioDevice):
             return False
         port, receiver = ports[pair], self.receivers[pair]
         try:
-            more = receiver.serve(queue, port, mergeable=bool(self._accepted & MRG_RXBUF))
+            more = receiver.serve(queue, port, self._native, mergeable=bool(self._accepted & MRG_RXBUF))
         except OSError as error:
             self._lose(port, error)
             return False
@@ -195,7 +197,7 @@ class VirtioNet(VirtioDevice):
         ports = self._ports()
         sender = self.senders[pair]
         port = ports[min(pair, len(ports) - 1)] if ports else None
-        more = sender.serve(queue, port)
+        more = sender.serve(queue, port, self._native)
         if sender.blocked and port is not None:
             self._watch(port.room_fd, partial(self._room_came, port))
         return more
@@ -231,12 +233,13 @@ class VirtioNet(VirtioDevice):
     def attached(self, reactor: Reactor) -> None:
         """Ports are watched as soon as their queues are served, which the transport sees to."""
         self._reactor = reactor
+        self._native = NativePath.of(self.transport.memory)
 
     def detached(self, reactor: Reactor) -> None:
         """Watch nothing any more."""
         for fd in tuple(self._watched):
             self._unwatch(fd)
-        self._reactor = None
+        self._reactor = self._native = None
         for sender in self.senders:
             sender.blocked = False
 

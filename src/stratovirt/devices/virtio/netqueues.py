@@ -1,7 +1,8 @@
 """Frames into a receive queue and out of a transmit queue, without a copy between (virtio 1.2 §5.1.6).
 
 The law: a port is never waited for. What it has not room for stays in hand, and what the driver has not room
-for stays in the port.
+for stays in the port. Where a port's descriptor holds whole frames, C passes them as long as there is nothing
+to it: each direction begins with that, and the rest is for what C leaves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stratovirt.devices.virtio.netnative import NativePath
 from stratovirt.devices.virtio.queue import BrokenQueue, Chain, Virtqueue, cut
+from stratovirt.native.net import Passed
 
 HEADER = 12  # struct virtio_net_hdr_v1; its last 16 bits say how many buffers a received frame fills
 NUM_BUFFERS = 10
@@ -25,6 +28,7 @@ class Port(Protocol):
 
     :ivar fd: readable when a frame has come.
     :ivar room_fd: readable when a frame can be sent.
+    :ivar direct: readv(2) of ``fd`` gives one frame with its header, and writev(2) takes one.
     """
 
     @property
@@ -32,6 +36,9 @@ class Port(Protocol):
 
     @property
     def room_fd(self) -> int: ...
+
+    @property
+    def direct(self) -> bool: ...
 
     def receive(self, into: Sequence[memoryview]) -> int:
         """Store the next frame; its length, or 0 when there is none now.
@@ -54,6 +61,11 @@ class Counters:
     bytes: int = 0
     dropped: int = 0
 
+    def add(self, passed: Passed) -> None:
+        """Count what C has passed."""
+        self.frames += passed.frames
+        self.bytes += passed.bytes
+
 
 class Receiver:
     """The port's frames, into the buffers of one receive queue.
@@ -73,14 +85,21 @@ class Receiver:
         self._saved: list[int] = []
         self._forget()
 
-    def serve(self, queue: Virtqueue, port: Port, *, mergeable: bool) -> bool:
-        """Take one frame; False: there is none, or no room.
+    def serve(self, queue: Virtqueue, port: Port, native: NativePath | None, *, mergeable: bool) -> bool:
+        """Take one frame, or several by ``native``; False: there is none, or no room.
 
         :raises BrokenQueue: the driver broke a rule.
         :raises OSError: the port has no other end any more.
         """
         if queue is not self._queue:
             self._begin(queue)
+        if native is not None and port.direct and not self._waiting:
+            self._put_back(queue)
+            passed = native.receive(queue, port.fd, mergeable=mergeable)
+            self.counters.add(passed)
+            if passed.frames or passed.idle:
+                self.starved = False
+                return not passed.idle
         self._collect(queue)
         self.starved = not self._chains
         if self.starved or not (self._waiting or self._read(port, mergeable)):
@@ -109,6 +128,11 @@ class Receiver:
         for head in self._saved:
             self._hold(queue.chain_at(head))
         self._saved = []
+
+    def _put_back(self, queue: Virtqueue) -> None:
+        """Have nothing in hand."""
+        queue.put_back(len(self._chains))
+        self._forget()
 
     def _collect(self, queue: Virtqueue) -> None:
         """Have buffers in hand for the largest frame, if the driver has offered so many."""
@@ -184,8 +208,10 @@ class Sender:
         self._chain: Chain | None = None
         self._saved: list[int] = []
 
-    def serve(self, queue: Virtqueue, port: Port | None) -> bool:
-        """Send one frame; False: there is none, or no room. Without a port it is dropped.
+    def serve(self, queue: Virtqueue, port: Port | None, native: NativePath | None) -> bool:
+        """Send one frame, or several by ``native``; False: there is none, or no room.
+
+        Without a port frames are dropped.
 
         :raises BrokenQueue: the driver broke a rule.
         """
@@ -193,6 +219,11 @@ class Sender:
             return False
         if queue is not self._queue:
             self._begin(queue)
+        if native is not None and port is not None and port.direct and self._chain is None:
+            passed = native.send(queue, port.fd)
+            self.counters.add(passed)
+            if passed.frames:
+                return True
         chain = self._chain or queue.pop()
         if chain is None:
             return False

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from stratovirt.devices.virtio.barrier import full_barrier
 from stratovirt.devices.virtio.constants import RING_EVENT_IDX, RING_INDIRECT_DESC
 from stratovirt.memory import BadAddress, GuestMemory
-from stratovirt.native.block import Queue as NativeQueue
+from stratovirt.native.queue import Queue as NativeQueue
 
 # struct virtq_desc: address, length, flags, next (§2.7.5).
 _DESCRIPTOR = struct.Struct("<QIHH")
@@ -150,9 +150,9 @@ class Virtqueue:
         self._next = self._next + 1 & _WRAP
         return chain
 
-    def put_back(self) -> None:
-        """The chain that :meth:`pop` gave last is the next to be taken again; as QEMU's virtqueue_unpop."""
-        self._next = self._next - 1 & _WRAP
+    def put_back(self, count: int = 1) -> None:
+        """The chains that :meth:`pop` gave last are the next to be taken again; as QEMU's virtqueue_unpop."""
+        self._next = self._next - count & _WRAP
 
     def chain_at(self, head: int) -> Chain:
         """The chain that begins with descriptor ``head``; also for chains that are held over a snapshot.
