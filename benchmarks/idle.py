@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.guests import CLOUD, UP, boot_options, fastest_form, kernel
+from benchmarks.guests import CLOUD, MEMORY_MIB, UP, boot_options, fastest_form, kernel
 from benchmarks.harness import Effort, read_until, running, vmm
 
 BOOT_SECONDS = 60
@@ -23,16 +23,17 @@ class Idle(NamedTuple):
 
 
 @contextmanager
-def idle(side: str, sockets: int = 1, *more: str) -> Iterator[Idle]:
+def idle(side: str, sockets: int = 1, *more: str, memory: int = MEMORY_MIB) -> Iterator[Idle]:
     """The stock Debian cloud kernel at its shell, each side with the kernel form that it boots fastest.
 
+    :param memory: of the guest, in MiB.
     :raise Failed: it does not boot.
     """
     image = kernel(CLOUD, Effort())
     with tempfile.TemporaryDirectory(prefix="stratovirt-bench-") as directory:
         paths = [Path(directory, f"qmp{number}") for number in range(sockets)]
         options = [word for path in paths for word in ("-qmp", f"unix:{path},server,nowait")]
-        options += [*boot_options(image, fastest_form(side, image), "shell", "quiet"), *more]
+        options += [*boot_options(image, fastest_form(side, image), "shell", "quiet", memory=memory), *more]
         with running(vmm(side, *options)) as process:
             read_until(process, UP, BOOT_SECONDS)
             yield Idle(process, paths)

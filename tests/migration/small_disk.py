@@ -21,8 +21,8 @@ from stratovirt.vmstate import Section
 from tests.migration.samples import SIZE, contents, generation_of, guest, sections, write
 
 MIB = 1 << 20
-# An image takes 1.2 MiB: so there is room for one; for two, but not for a long state beside them; for all.
-ONE, TWO, PLENTY = 2 * MIB, 3 * MIB, 64 * MIB
+# An image takes 1.9 MiB: so there is room for one; for two, but not for a long state beside them; for all.
+ONE, TWO, PLENTY = 3 * MIB, 9 * MIB // 2, 64 * MIB
 
 
 def no_room_for_memory(parent: Path) -> None:

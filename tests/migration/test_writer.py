@@ -150,7 +150,8 @@ def test_progress_is_told_and_the_clock_stops(tmp_path: Path) -> None:
     write(tmp_path / "s", 1, progress=progress)
     data = contents(1)
     filled = sum(any(data[at : at + PAGE]) for at in range(0, SIZE, PAGE)) * PAGE
-    assert (progress.total, progress.remaining, progress.transferred) == (SIZE, 0, filled)
+    assert (progress.total, progress.remaining) == (SIZE, 0)
+    assert filled <= progress.transferred <= (tmp_path / "s/memory").stat().st_blocks * 512
     assert progress.ended is not None
     assert progress.total_time == progress.total_time == int((progress.ended - progress.started) * 1000)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    0            RAM, region after region; pages of zeros are holes
+    0            RAM, region after region; long runs of zeros are holes
     size         "stratovirt-memory UUID\\n", zeros up to one page
 
 RAM is divided into chunks of CHUNK bytes, the last may be shorter. Each has a checksum, in ``state``.

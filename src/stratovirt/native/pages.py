@@ -10,11 +10,17 @@ from stratovirt.native._native import ffi, lib
 
 CHECKSUM_SIZE: int = 4 * lib.CHECKSUM_LANES
 
-_FILLED = re.compile(b"\1+")
+MIN_HOLE = 64 << 10
+"""Bytes of zeros that are worth a hole. Precedent: the clusters of qcow2. With holes of a page, the RAM of a
+Linux guest falls into six times as many pieces, for 2 % less bytes; and what a file costs is its pieces."""
+
+_FILLED = re.compile(rb"\x01+(?:\x00{1,%d}\x01+)*" % (MIN_HOLE // mmap.PAGESIZE - 1))
 
 
 def filled_runs(address: int, length: int) -> Iterator[tuple[int, int]]:
-    """Runs of pages that are not zero, as ``(offset, end)`` in bytes from ``address``, ascending.
+    """Runs of pages, as ``(offset, end)`` in bytes from ``address``, ascending, with all that is not zero.
+
+    They begin and end with a page that is not; in between there are fewer than MIN_HOLE zeros in a row.
 
     :param address: the host's, of memory that can be read; ``length`` is a multiple of the page size.
     """
