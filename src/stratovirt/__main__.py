@@ -1,31 +1,44 @@
-"""``stratovirt``: argv → Config → run; nothing else."""
+"""``stratovirt``: argv → Config → run; nothing else. Two first words are about zygotes: docs/zygote.md."""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
-from collections.abc import Sequence
-
-from stratovirt.errors import ConfigError
-from stratovirt.nursery import signalmask
 
 EXIT_REFUSED = 1
 STDIN, STDOUT = 0, 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["--via"]:  # first of all: it is for those who want to start fast
+        from stratovirt.zygote.client import main as be_client
+
+        return be_client(argv[1:])
+    from stratovirt.errors import ConfigError
+    from stratovirt.nursery import signalmask
+
     signalmask.block()
     gc.disable()  # until the run begins: collecting while importing took 50 ms
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        return _be_zygote(argv[1:]) if argv[:1] == ["--zygote"] else _run(argv)
     except ConfigError as error:
         print(f"stratovirt: {error}", file=sys.stderr)
         return EXIT_REFUSED
 
 
-def _run(argv: Sequence[str]) -> int:
+def _be_zygote(words: list[str]) -> int:
+    from stratovirt.errors import OptionError
+    from stratovirt.zygote.server import serve
+
+    if len(words) != 1:
+        raise OptionError("--zygote", "takes the path of its socket, and nothing else")
+    return serve(words[0], main)
+
+
+def _run(argv: list[str]) -> int:
     from stratovirt import __version__
     from stratovirt.cli import EarlyExit, help_text, parse, refuse_not_built, with_terminal
 

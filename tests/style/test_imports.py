@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "hmp": {"qmp", "machine"},
     "tools": {"client", "migration", "vmstate"},
     "testing": {"client", "tools"},
+    "zygote": {"accel", "chardev", "nursery", "qmp"},
     "nursery": {
         *("memory", "native", "accel", "boot", "backends", "devices", "machine", "chardev"),
         *("migration", "vmstate", "qmp", "hmp", "cli"),

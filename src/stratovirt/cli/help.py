@@ -24,6 +24,10 @@ Try it:
   # in the background, the guest's console in a file
   {2}
 
+To start many of them fast, from a process that has everything loaded (docs/zygote.md):
+  stratovirt --zygote /tmp/zygote &
+  stratovirt --via /tmp/zygote -kernel FILE [options]
+
 Talk to it from another terminal:
   echo '{{"execute":"query-status"}}' | ncat -U /tmp/vm.qmp
 

@@ -11,9 +11,9 @@ import signal
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def block() -> None:
-    """Hold them back, here and in every thread started from here on."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+def block() -> set[int]:
+    """Hold them back, here and in every thread started from here on; returns the mask that was."""
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)}
 
 
 def let_through() -> set[int]:

@@ -6,6 +6,7 @@
  * which could give another result: no block was dropped, and the mapping of its page was not flushed.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "machine.h"
 
@@ -13,7 +14,7 @@
 enum { BLOCK_EFLAGS = 0x73100 }; /* IOPL, TF, RF, VM, AC */
 enum { JUMP_BITS = 14, JUMPS = 1 << JUMP_BITS };
 
-struct jump { uint64_t pc; uint32_t flags, generation; void *code; };
+struct jump { uint64_t pc; uint32_t flags, generation; void *code; } __attribute__((aligned(32))); /* half a line */
 
 /* Where the last jumps to an address that the block before does not know led to: 22 million in a boot of Linux. */
 struct jumps {
@@ -25,13 +26,15 @@ struct jumps {
 /* Of the vCPU that the calling thread runs; NULL on any other thread. */
 static __thread struct jumps *jumps __attribute__((tls_model("initial-exec")));
 /* Of the block that is being translated. */
-static __thread TCGLabel *exit_requested;
+static __thread TCGLabel *exit_requested __attribute__((tls_model("initial-exec")));
 
 bool create_jumps(struct vcpu *v)
 {
-    v->jumps = calloc(1, sizeof *v->jumps);
-    if (v->jumps)
+    v->jumps = aligned_alloc(_Alignof(struct jumps), sizeof *v->jumps);
+    if (v->jumps) {
+        memset(v->jumps, 0, sizeof *v->jumps);
         v->jumps->dropped = &FIELD(uint64_t, FIELD(TCGContext *, v->uc, UC_TRANSLATOR), TCG_DROPPED);
+    }
     return v->jumps;
 }
 
@@ -83,6 +86,15 @@ static uint32_t generation_at(const struct jumps *j, uint64_t pc)
     return j->generation[pc >> 63] + (uint32_t)*j->dropped;
 }
 
+static __attribute__((noinline)) void *search(CPUX86State *env, struct jump *jump, uint64_t pc, uint32_t flags)
+{
+    void *code = unicorn.helper_lookup_tb_ptr(env);
+
+    if (code != FIELD(void *, FIELD(TCGContext *, running()->uc, UC_TRANSLATOR), TCG_EPILOGUE))
+        *jump = (struct jump){pc, flags, generation_at(jumps, pc), code};
+    return code;
+}
+
 /* The code of the next block, or what ends the run of blocks. May leave by longjmp, if its page is not there. */
 INTERPOSED void *helper_lookup_tb_ptr_x86_64(CPUX86State *env)
 {
@@ -90,17 +102,13 @@ INTERPOSED void *helper_lookup_tb_ptr_x86_64(CPUX86State *env)
     uint32_t flags = FIELD(uint32_t, env, ENV_HFLAGS) | (FIELD(uint32_t, env, ENV_EFLAGS) & BLOCK_EFLAGS);
     struct jumps *j = jumps;
     struct jump *jump;
-    void *code;
 
     if (!j || !(flags & HFLAGS_CS64)) /* other code segments have a base */
         return unicorn.helper_lookup_tb_ptr(env);
     jump = &j->jumps[(pc ^ pc >> JUMP_BITS) % JUMPS];
     if (__builtin_expect(jump->pc == pc && jump->flags == flags && jump->generation == generation_at(j, pc), 1))
         return jump->code;
-    code = unicorn.helper_lookup_tb_ptr(env);
-    if (code != FIELD(void *, FIELD(TCGContext *, running()->uc, UC_TRANSLATOR), TCG_EPILOGUE))
-        *jump = (struct jump){pc, flags, generation_at(j, pc), code};
-    return code;
+    return search(env, jump, pc, flags);
 }
 
 /* All translated code goes, because its room is full; this alone does not count as dropped. */
