@@ -126,6 +126,15 @@ def test_what_follows_connect_at_once_is_the_guests() -> None:
         assert [data for _, data in guest.hears()] == [b"early"]
 
 
+def test_a_port_of_the_hosts_is_used_again_when_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vsockmux, "LAST_HOST_PORT", vsockmux.FIRST_HOST_PORT + 2)
+    with vsock_rig() as guest:
+        _, second, _ = headers = [guest.is_called()[1] for _ in range(3)]
+        assert len({header.dst_port for header in headers}) == 3
+        guest.says(second._replace(op=Op.RST))
+        assert guest.is_called()[1].dst_port == second.dst_port
+
+
 def test_two_who_call_the_same_port_have_connections_of_their_own() -> None:
     with vsock_rig() as guest:
         (first, one), (second, two) = guest.is_called(), guest.is_called()
@@ -304,6 +313,14 @@ def test_bytes_wait_for_the_guest_to_offer_buffers_without_spinning() -> None:
         assert sum(len(data) for _, data in guest.hears()) == 8 * 4096
 
 
+def test_no_buffer_is_lost_when_there_is_nothing_to_put_into_it() -> None:
+    with vsock_rig() as guest:
+        far = guest.connects()
+        for number in range(100):
+            far.sendall(bytes([number]))
+            assert [data for _, data in guest.hears()] == [bytes([number])]
+
+
 def test_streams_take_turns() -> None:
     with vsock_rig() as guest:
         first, second = guest.connects(1), guest.connects(2)
@@ -379,6 +396,43 @@ def test_a_guest_that_does_not_answer_loses_the_connection_in_time(monkeypatch: 
         assert is_closed(far)
 
 
+def test_a_guest_that_answers_keeps_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vsock, "CONNECT_SECONDS", 0.02)
+    with vsock_rig() as guest:
+        far, header = guest.is_called()
+        guest.host.call(b"CONNECT 5\n")
+        assert guest.ops() == [Op.REQUEST]
+        while not (packets := guest.hears()):
+            guest.rig.reactor.look(1)
+        assert packets[0][0].op == Op.RST, "the other one's time is over"
+        guest.says(header._replace(op=Op.RW), b"here")
+        assert far.recv(10) == b"here"
+
+
+def test_a_host_that_goes_when_the_guest_has_closed_is_not_told_to_the_guest() -> None:
+    with vsock_rig() as guest:
+        slow = guest.connects()
+        full(guest, from_guest(Op.RW))
+        guest.says(from_guest(Op.SHUTDOWN, flags=Shut.BOTH))
+        assert guest.ops() == [Op.RST]
+        slow.close()
+        assert guest.hears() == []
+
+
+def test_what_waited_for_a_driver_is_not_the_next_ones() -> None:
+    with vsock_rig() as guest:
+        guest.rig.negotiate()
+        guest.says(from_guest(Op.REQUEST))
+        guest.says(from_guest(Op.RW)._replace(dst_port=9))
+        far = guest.host.dialled[-1]
+        far.sendall(b"for the first")
+        guest.rig.negotiate()
+        guest.rig.reactor.ready[guest.host.ends[-1].fd]()  # the device's thread had seen it already
+        guest.offer(32)
+        assert guest.hears() == []
+        assert is_closed(far)
+
+
 def test_a_reset_closes_every_connection_and_the_next_driver_has_new_ones() -> None:
     with vsock_rig() as guest:
         far, (near, _) = guest.connects(), guest.is_called()
@@ -427,6 +481,9 @@ def test_a_restored_guest_is_told_that_its_connections_are_gone() -> None:
         guest.rig.serve()
         [used] = event.collect()
         assert used.data == struct.pack("<I", 0)
+        event.offer(into=[8])
+        guest.rig.serve()
+        assert event.collect() == [], "it is told once"
 
 
 ANY_HEADER = st.builds(

@@ -99,6 +99,8 @@ class Model:
     def host_reads(self, size: int) -> None:
         self.read += self.host.got[:size]
         del self.host.got[:size]
+
+    def is_flushed(self, _size: int) -> None:
         if self.stream.wants_room:
             self.stream.flush()
 
@@ -109,18 +111,25 @@ class Model:
                 self.guest_hears(packet)
             self.guest_reads(1 << 30)
             self.host_reads(1 << 30)
+            self.is_flushed(0)
 
 
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["guest_sends", "guest_takes", "guest_reads", "host_sends", "host_reads"]),
+        st.sampled_from(
+            ["guest_sends", "guest_takes", "guest_reads", "host_sends", "host_reads", "is_flushed"]
+        ),
         st.one_of(st.integers(0, 200), st.integers(0, 2 * BUFFER)),
     ),
     max_size=60,
 )
 
 
-@given(actions=ACTIONS, host_room=st.integers(1, 2 * BUFFER), guest_alloc=st.integers(1, 4 * BUFFER))
+@given(
+    actions=ACTIONS,
+    host_room=st.one_of(st.integers(1, 300), st.integers(1, 2 * BUFFER)),
+    guest_alloc=st.integers(1, 4 * BUFFER),
+)
 def test_bytes_pass_in_order_and_once_whoever_is_slow(
     actions: list[tuple[str, int]], host_room: int, guest_alloc: int
 ) -> None:
@@ -174,6 +183,16 @@ def test_a_guest_that_sends_more_than_its_credit_breaks_its_stream() -> None:
         stream.hear(from_guest(Op.RW), [memoryview(b"x")])
 
 
+def test_what_is_kept_for_a_host_comes_before_what_the_guest_sends_then() -> None:
+    host = FakeHostEnd(limit=3)
+    stream = opened(host)
+    stream.hear(from_guest(Op.RW), [memoryview(b"first")])
+    host.limit = 100
+    stream.hear(from_guest(Op.RW), [memoryview(b" second")])
+    stream.flush()
+    assert host.got == b"first second"
+
+
 def test_what_a_guest_has_no_room_for_stays_with_the_host() -> None:
     host = FakeHostEnd()
     stream = opened(host, alloc=10)
@@ -185,6 +204,15 @@ def test_what_a_guest_has_no_room_for_stays_with_the_host() -> None:
     assert len(host.waiting) == 15
     stream.hear(from_guest(Op.CREDIT_UPDATE, alloc=10, consumed=4), [])
     assert [len(data) for _, data in packets(stream)] == [4]
+
+
+def test_a_guest_is_told_of_its_credit_at_each_half_of_the_buffer_and_no_oftener() -> None:
+    stream = opened(FakeHostEnd())
+    told = []
+    for _ in range(4 * BUFFER // 1024):
+        stream.hear(from_guest(Op.RW), [memoryview(bytes(1024))])
+        told += [header.fwd_cnt for header, _ in packets(stream)]
+    assert told == [half * BUFFER // 2 for half in range(1, 9)]
 
 
 def test_a_guest_that_asks_for_credit_gets_it_at_once() -> None:
@@ -273,13 +301,14 @@ def test_a_guest_that_receives_no_more_gets_no_more() -> None:
 def test_a_stream_that_the_guest_has_ended_still_brings_the_host_what_was_sent() -> None:
     host = FakeHostEnd(limit=3)
     stream = opened(host)
-    stream.hear(from_guest(Op.RW), [memoryview(b"abcdef")])
+    sent = bytes(range(256)) * (BUFFER // 256)
+    stream.hear(from_guest(Op.RW), [memoryview(sent)])
     stream.hear(from_guest(Op.SHUTDOWN, flags=Shut.BOTH), [])
     assert stream.state is State.ENDED
     assert stream.wants_room
-    host.limit = 100
+    host.limit = BUFFER
     stream.flush()
-    assert host.got == b"abcdef"
+    assert host.got == sent
     assert not stream.wants_room
     assert not stream.has_packet
 

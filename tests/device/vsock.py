@@ -72,7 +72,8 @@ class FakeHostEnd:
 class PairHost:
     """The host's side, with socketpairs: the far ends are the test's.
 
-    :ivar dialled: far ends of what the guest has connected to, by port; others refuse.
+    :ivar dialled: far ends of what the guest has connected to; ports not in ``listens`` refuse.
+    :ivar ends: near ends, those of callers too.
     """
 
     def __init__(self, listens: Sequence[int] = (HOST_PORT,)) -> None:
@@ -83,21 +84,21 @@ class PairHost:
         self.accepted: list[socket.socket] = []
         self.dialled: list[socket.socket] = []
         self.failure = 0
+        self.ends: list[UnixEnd] = []
         self._far: list[socket.socket] = []
 
     def accept(self) -> UnixEnd | None:
         if self.failure:
             raise OSError(self.failure, os.strerror(self.failure))
         self._knocks.recv(1)
-        near = self.accepted.pop(0)
-        return UnixEnd(near)
+        return self._end(self.accepted.pop(0))
 
     def dial(self, port: int) -> UnixEnd:
         if port not in self.listens:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
         near, far = self._pair()
         self.dialled.append(far)
-        return UnixEnd(near)
+        return self._end(near)
 
     def call(self, line: bytes) -> socket.socket:
         """Somebody of the host's connects and says ``line``; the far end."""
@@ -106,6 +107,10 @@ class PairHost:
         self.accepted.append(near)
         self._knock.send(b"x")
         return far
+
+    def _end(self, near: socket.socket) -> UnixEnd:
+        self.ends.append(UnixEnd(near))
+        return self.ends[-1]
 
     def close(self) -> None:
         for one in (self._knocks, self._knock, *self._far, *self.accepted):

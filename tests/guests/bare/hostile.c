@@ -63,12 +63,16 @@ static void scribble(struct queue *queue)
     }
     for (int i = 0; i < 64; i++)
         *(u64 *)(buffers + 8 * below(sizeof buffers / 8)) = below(2) ? below(16) : any();
+    if (below(2)) {
+        queue->descriptors[0] = (struct descriptor){(u64)&packets[below(PACKETS)], sizeof *packets, 0, 0};
+        queue->available.ring[queue->available.index % RING_SIZE] = 0;
+    }
     for (int i = 0; i < PACKETS; i++) {
         packets[i].source = below(8) ? 3 : any();
         packets[i].target = below(8) ? 2 : any();
-        packets[i].source_port = below(4);
-        packets[i].target_port = below(4);
-        packets[i].length = below(4) ? below(64) : any();
+        packets[i].source_port = below(2) ? below(4) : 1ul << 30;
+        packets[i].target_port = below(2);
+        packets[i].length = below(2) ? 0 : below(4) ? below(64) : any();
         packets[i].type = below(8) ? 1 : any();
         packets[i].operation = below(9);
         packets[i].flags = any();
