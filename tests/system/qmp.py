@@ -12,7 +12,7 @@ import trio
 from stratovirt.testing import open_socket
 from tests.protocol.client import Client
 
-REPLY_SECONDS = 30
+REPLY_SECONDS = 120  # a snapshot in a nested guest of a busy host takes 40
 EVENT_SECONDS = 60
 
 
