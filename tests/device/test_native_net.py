@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stratovirt.devices.virtio import mmio
-from stratovirt.devices.virtio.constants import NEEDS_RESET, RING_INDIRECT_DESC
+from stratovirt.devices.virtio.constants import NEEDS_RESET, RING_EVENT_IDX, RING_INDIRECT_DESC
 from stratovirt.devices.virtio.net import MRG_RXBUF, VirtioNet
 from stratovirt.devices.virtio.netqueues import MAX_FRAME
 from tests.device.test_native_block import Listener
@@ -199,3 +199,18 @@ def test_a_frame_of_many_buffers_is_told_as_such() -> None:
         side.rig.serve()
         assert [used.length for used in side.rig.queue(RX).collect()] == [0x4000] * 4 + [MAX_FRAME - 0x1_0000]
         assert side.rig.memory.read(BUFFERS + len(HEADER) - 2, 2) == b"\5\0"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_driver_that_counts_is_told_when_to_kick_and_interrupted_where_it_waits(native: bool) -> None:
+    with _side(RING_EVENT_IDX, native=native) as side:
+        queue = side.rig.queue(TX)
+        for number in range(1, 4):
+            rises = side.rig.irq.rises
+            Offer(TX, [Part(BUFFERS, 100, 0)], indirect=False).do(side)
+            side.rig.serve()
+            asked = side.rig.memory.read(queue.used + 4 + 8 * queue.size, 2)  # avail_event
+            assert int.from_bytes(asked, "little") == number
+            assert side.rig.irq.rises == rises + 1
+            side.rig.write(mmio.INTERRUPT_ACK, 1)
+            assert len(queue.collect()) == 1  # which asks for the next interrupt

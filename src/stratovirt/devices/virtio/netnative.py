@@ -29,17 +29,19 @@ class NativePath:
 
     def receive(self, queue: Virtqueue, fd: int, *, mergeable: bool) -> Passed:
         """Some of the frames that have come; the driver has been told."""
-        return _told(
-            queue, self._net.receive(queue.native, queue.position, fd, mergeable=mergeable, most=BATCH)
-        )
+        passed = self._net.receive(queue.native, queue.position, fd, mergeable=mergeable, most=BATCH)
+        if passed.frames:
+            queue.served(passed.chains)
+            queue.notify()
+        return passed
 
-    def send(self, queue: Virtqueue, fd: int) -> Passed:
-        """Some of the frames that wait in the queue; the driver has been told."""
-        return _told(queue, self._net.send(queue.native, queue.position, fd, most=BATCH))
-
-
-def _told(queue: Virtqueue, passed: Passed) -> Passed:
-    if passed.chains:
+    def send(self, queue: Virtqueue, fd: int) -> tuple[Passed, bool]:
+        """Some of the frames that wait in the queue, of which the driver has been told; are there more?"""
+        passed = self._net.send(queue.native, queue.position, fd, most=BATCH)
+        if not passed.frames:
+            return passed, False
         queue.served(passed.chains)
-        queue.notify()
-    return passed
+        if passed.frames == BATCH:
+            queue.notify()
+            return passed, True
+        return passed, queue.settle()

@@ -220,10 +220,10 @@ class Sender:
         if queue is not self._queue:
             self._begin(queue)
         if native is not None and port is not None and port.direct and self._chain is None:
-            passed = native.send(queue, port.fd)
+            passed, more = native.send(queue, port.fd)
             self.counters.add(passed)
             if passed.frames:
-                return True
+                return more
         chain = self._chain or queue.pop()
         if chain is None:
             return False

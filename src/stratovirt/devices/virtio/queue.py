@@ -202,9 +202,20 @@ class Virtqueue:
         if not self.live or self._used_index == self._signalled:
             return
         full_barrier()
-        new, old, self._signalled = self._used_index, self._signalled, self._used_index
-        if self._wants_interrupt(old, new):
-            self._interrupt()
+        self._interrupt_if_wanted()
+
+    def settle(self) -> bool:
+        """:meth:`notify`, and ask the driver for a kick at the next chain, with one fence for both.
+
+        Waits there a chain already? Then the kick may not come.
+        """
+        if not self._event_idx:
+            self.notify()
+        elif self.live:
+            self._used[_RING + _USED_WORDS * self.size] = self._armed = self._next
+            full_barrier()
+            self._interrupt_if_wanted()
+        return self.live and self.backlog() > 0
 
     def backlog(self) -> int:
         """How many chains wait to be taken.
@@ -243,6 +254,11 @@ class Virtqueue:
             self._used[_RING + _USED_WORDS * self.size] = self._next
             self._armed = self._next
             full_barrier()
+
+    def _interrupt_if_wanted(self) -> None:
+        new, old, self._signalled = self._used_index, self._signalled, self._used_index
+        if new != old and self._wants_interrupt(old, new):
+            self._interrupt()
 
     def _wants_interrupt(self, old: int, new: int) -> bool:
         """Virtio 1.2 §2.7.7.2: has the used index passed what the driver waits for?"""
