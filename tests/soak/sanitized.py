@@ -17,7 +17,7 @@ import trio
 PROJECT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "src", "schemas", "tests")
 FLAGS = "-fsanitize=address -fno-omit-frame-pointer -g -O1"
-TESTS = ("tests/security", "tests/device", "tests/accel", "tests/memory", "tests/chardev")
+TESTS = ("tests/security", "tests/device", "tests/accel", "tests/memory", "tests/chardev", "tests/migration")
 
 
 async def passes(number: int, directory: Path) -> None:

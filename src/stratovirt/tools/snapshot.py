@@ -78,23 +78,35 @@ def _watched(chunks: Iterable[Chunk], size: int) -> Iterator[Chunk]:
 
 def _table(directory: str, facts: Facts) -> str:
     memory = facts["memory"]
-    rows = {
-        "snapshot": directory,
-        "format": facts["format"],
-        **{key: _text(value) for key, value in facts["machine"].items()},
-        "sections": ", ".join(f"{name} {version}" for name, version in facts["sections"].items()),
-        "memory": f"{_mib(memory['size'])}, of which {_mib(memory['used'])} are stored",
-        "contents": f"damaged: {_ranges(memory['damaged'])}" if memory["damaged"] else "intact",
-    }
-    width = max(map(len, rows))
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in rows.items())
+    rows = [
+        ("snapshot", directory),
+        ("format", str(facts["format"])),
+        *(row for key, value in facts["machine"].items() if key != "memory" for row in _rows(key, value)),
+        ("sections", ", ".join(f"{name} {version}" for name, version in facts["sections"].items())),
+        ("memory", f"{_mib(memory['size'])}, of which {_mib(memory['used'])} are stored"),
+        ("contents", f"damaged: {_ranges(memory['damaged'])}" if memory["damaged"] else "intact"),
+    ]
+    width = max(len(key) for key, _ in rows)
+    return "\n".join(f"{key:<{width}}  {text}" for key, text in rows)
+
+
+def _rows(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """A fact that has parts takes a row for each."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _rows(f"{key} {name}", part)
+    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        for part in value:
+            yield from _rows(key, _text(part))
+    else:
+        yield key, _text(value)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={_text(part)}" for key, part in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_text, value))
+        return " ".join(map(_text, value))
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
