@@ -16,6 +16,7 @@ STOP_CONT_PAIRS = 1000
 REBOOTS = 50
 BALLOON_MOVES = 30
 CONSOLE_ROUNDS = 20
+VSOCK_CONNECTIONS = 1000
 HOT_PLUGS = 100
 FILE_SYSTEM_ROUNDS = 5
 NESTED_ROUNDS = 3
@@ -57,6 +58,7 @@ def campaigns() -> Iterator[Campaign]:
         yield Campaign(f"file system, {cache}", FILE_SYSTEM_ROUNDS, partial(disks.file_system, cache))
     yield Campaign("256 MiB both ways over a tap", TRANSFER_ROUNDS, network.over_tap)
     yield Campaign("256 MiB both ways over passt", TRANSFER_ROUNDS, network.over_passt)
+    yield Campaign(f"{VSOCK_CONNECTIONS} vsock connections", 2, partial(devices.vsock, VSOCK_CONNECTIONS))
     rounds = SNAPSHOT_KILLS // snapshots.KILLS
     yield Campaign(f"{SNAPSHOT_KILLS} kills of a snapshot's writer", rounds, snapshots.writers_killed)
     yield Campaign(f"{SNAPSHOT_KILLS} kills of a machine in a snapshot", rounds, snapshots.machines_killed)

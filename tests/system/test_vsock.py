@@ -23,6 +23,7 @@ MIB = 1 << 20
 WITHIN = 60  # seconds
 CID = 77
 MANY = 100
+ECHO = "(vsock echo 7 &) >/tmp/echo 2>&1"
 
 
 @pytest.fixture
@@ -31,8 +32,12 @@ def options(cloud_kernel: Path, tmp_path: Path) -> VmOptions:
         initrd = guests.shell_initramfs(cloud_kernel)
     except ConfigError as error:
         pytest.skip(str(error))
-    device = f"virtio-vsock-device,guest-cid={CID},uds-path={tmp_path}/v.sock"
-    return VmOptions(kernel=cloud_kernel, initrd=initrd, accel="tcg", options=("-device", device))
+    return with_vsock(cloud_kernel, initrd, tmp_path)
+
+
+def with_vsock(kernel: Path, initrd: Path, directory: Path) -> VmOptions:
+    device = f"virtio-vsock-device,guest-cid={CID},uds-path={directory}/v.sock"
+    return VmOptions(kernel=kernel, initrd=initrd, accel="tcg", options=("-device", device))
 
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
@@ -85,7 +90,7 @@ async def test_a_guest_and_its_host_talk_over_vsock(options: VmOptions, tmp_path
         await vm.booted()
         assert stat.S_IMODE(socket.stat().st_mode) == 0o600
         assert (await vm.run("vsock cid")).check() == f"{CID}\n"
-        (await vm.run("(vsock echo 7 &) >/tmp/echo 2>&1")).check()
+        (await vm.run(ECHO)).check()
         await a_megabyte_to_the_host_arrives_whole(vm, tmp_path)
         await a_megabyte_to_the_guest_arrives_whole(vm, socket)
         await a_megabyte_is_echoed(socket)
@@ -202,7 +207,7 @@ async def a_reset_ends_all_connections(vm: Vm, socket: Path) -> None:
             assert await stream.receive_some(1) == b""
     await vm.console.expect(b"GUEST-UP", seconds=vm.options.boot_seconds)
     await vm.booted()
-    (await vm.run("(vsock echo 7 &) >/tmp/echo 2>&1")).check()
+    (await vm.run(ECHO)).check()
     await a_megabyte_is_echoed(socket)
 
 
