@@ -25,8 +25,13 @@ from stratovirt.devices.virtio import blk, mmio
 from stratovirt.devices.virtio.blk import VirtioBlock
 from stratovirt.devices.virtio.blknative import BATCH
 from stratovirt.devices.virtio.blkrequest import HEADER, T_FLUSH, T_GET_ID, T_IN, T_OUT
-from stratovirt.devices.virtio.constants import NEEDS_RESET, RING_EVENT_IDX, RING_INDIRECT_DESC
-from stratovirt.native.block import Block
+from stratovirt.devices.virtio.constants import (
+    NEEDS_RESET,
+    RING_EVENT_IDX,
+    RING_INDIRECT_DESC,
+    USED_BUFFER,
+)
+from stratovirt.native.block import Block, End
 from stratovirt.native.queue import Queue
 from tests.device.virtio import BUFFERS, INDIRECT, MEMORY, NEXT, RINGS, WRITE, DriverRig, driving
 
@@ -79,6 +84,7 @@ class Side:
             "image": self.image.read_bytes(),
             "told": self.listener.told,
             "counts": [(each.operations, each.bytes, each.failed, each.invalid) for each in counters],
+            "interrupts": self.rig.irq.rises,
             "broken": self.rig.read(mmio.STATUS) & NEEDS_RESET,
         }
 
@@ -167,17 +173,27 @@ def offer(rig: DriverRig, at: int, request: Request) -> int:
     requests=st.lists(REQUESTS, min_size=1, max_size=4),
     features=st.sampled_from([None, RING_INDIRECT_DESC, RING_EVENT_IDX | blk.FLUSH, 0]),
     read_only=st.booleans(),
+    wishes=st.tuples(st.integers(0, 4), st.booleans()),
 )
 def test_requests_have_the_same_outcome(
-    requests: list[Request], features: int | None, read_only: bool, tmp_path: Path
+    requests: list[Request],
+    features: int | None,
+    read_only: bool,
+    wishes: tuple[int, bool],
+    tmp_path: Path,
 ) -> None:
+    """``wishes``: after which one the driver wants an interrupt, and whether it wants none (§2.7.7)."""
     with twins(tmp_path, features, DiskOptions(read_only=read_only)) as sides:
         for side in sides:
             at = 0
+            queue = side.rig.queue(0)
+            queue.want_interrupt_after(wishes[0])
+            side.rig.memory.write(queue.available, bytes([wishes[1]]))
             for request in requests:
                 at = offer(side.rig, at, request)
-                side.rig.queue(0).kick()
+                queue.kick()
                 side.rig.serve()
+                side.rig.write(mmio.INTERRUPT_ACK, USED_BUFFER)
         native, python = (side.outcome() for side in sides)
         assert native == python
 
@@ -309,7 +325,7 @@ def test_nothing_outside_of_ram_is_touched(kind: int, gpa: int, tmp_path: Path) 
         regions = [(DATA, PAGE, int(base) + PAGE), (DATA + 16 * PAGE, PAGE, int(base) + 3 * PAGE)]
         rings = int(base) + 3 * PAGE
         block = Block(regions, 0, file=image.fileno(), sectors=PAGE // 512)
-        queue = Queue(rings, rings + 0x400, rings + 0x800, size=ENTRIES, indirect=True)
+        queue = Queue(rings, rings + 0x400, rings + 0x800, size=ENTRIES, indirect=True, event_idx=False)
         chain = [
             Descriptor(DATA, 16, NEXT, 1),
             Descriptor(gpa, 512, NEXT | (WRITE if kind == T_IN else 0), 2),
@@ -319,10 +335,10 @@ def test_nothing_outside_of_ram_is_touched(kind: int, gpa: int, tmp_path: Path) 
         room[3 * PAGE + 0x402 : 3 * PAGE + 0x404] = b"\1\0"
         room[PAGE : PAGE + 16] = HEADER.pack(kind, 0)
         before = bytes(room)
-        assert block.serve(queue, (0, 0), writable=True, most=1) == 0
+        assert block.serve(queue, writable=True, most=1) == End.PYTHON
         assert bytes(room) == before
         room[3 * PAGE + 16 : 3 * PAGE + 24] = (DATA + PAGE - 512).to_bytes(8, "little")
-        assert block.serve(queue, (0, 0), writable=True, most=1) == 1, "and the last bytes of RAM are RAM"
+        assert block.serve(queue, writable=True, most=2) == End.EMPTY, "and the last bytes of RAM are RAM"
     assert (tmp_path / "image").read_bytes() == (bytes(512) if kind == T_OUT else b"i" * 512) + b"i" * (
         PAGE - 512
     )

@@ -133,7 +133,7 @@ static void deep_random_read(void)
     struct iocb requests[DEPTH] = {0};
     struct io_event events[DEPTH];
     uint64_t done = 0;
-    double start = now(), end;
+    double start, end;
 
     if (syscall(SYS_io_setup, DEPTH, &context))
         fail("no asynchronous I/O", 0);
@@ -144,6 +144,7 @@ static void deep_random_read(void)
         requests[i].aio_nbytes = SMALL;
         submit(context, &requests[i]);
     }
+    start = now();
     while ((end = now()) < start + seconds) {
         long count = syscall(SYS_io_getevents, context, 1, DEPTH, events, NULL);
 

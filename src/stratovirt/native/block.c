@@ -7,10 +7,13 @@
  * had not been looked at, for Python, which says what becomes of it. The driver is hostile: what was checked
  * is what is used, so each number in guest memory is loaded once.
  */
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "chains.h"
 
+enum { NO_INTERRUPT = 1 };
 enum { REQUEST_IN = 0, REQUEST_OUT = 1, SECTOR_SIZE = 512 };
 
 /* Nanoseconds after which a batch ends, so that the driver hears of what is done. */
@@ -87,39 +90,99 @@ static uint64_t carry_out(struct chains *c, const struct block_disk *disk, bool 
     return length;
 }
 
-uint32_t block_serve(block *b, const struct native_queue *queue, uint16_t next, uint16_t used_index,
-                     const struct block_disk *disk, uint32_t most, struct block_count counts[2])
+/* The fence of stratovirt.devices.virtio.barrier, which has made it available. */
+static void full_barrier(void)
 {
-    struct available_ring *available = (struct available_ring *)queue->available;
+    enum { PRIVATE_EXPEDITED = 1 << 3 };
+
+    syscall(SYS_membarrier, PRIVATE_EXPEDITED, 0, 0);
+}
+
+static uint16_t backlog(const struct native_queue *queue, const struct queue_progress *where)
+{
+    const struct available_ring *available = (const struct available_ring *)queue->available;
+
+    return (uint16_t)(__atomic_load_n(&available->index, __ATOMIC_ACQUIRE) - where->next);
+}
+
+/* Asks for a kick at the next chain. False: it came meanwhile. */
+static bool arm(const struct native_queue *queue, struct queue_progress *where, bool *fenced)
+{
+    struct used_ring *used = (struct used_ring *)queue->used;
+
+    if (!queue->event_idx || where->armed == where->next)
+        return true;
+    __atomic_store_n((uint16_t *)&used->elements[queue->size], where->next, __ATOMIC_RELAXED);
+    where->armed = where->next;
+    full_barrier();
+    *fenced = true;
+    return !backlog(queue, where);
+}
+
+/* Virtio 1.2 §2.7.7.2; fenced: since the used index was stored. */
+static bool wants_interrupt(const struct native_queue *queue, struct queue_progress *where, bool fenced)
+{
+    const struct available_ring *available = (const struct available_ring *)queue->available;
+    const uint16_t old = where->signalled, new = where->used_index;
+    uint16_t event;
+
+    if (old == new)
+        return false;
+    if (!fenced)
+        full_barrier();
+    where->signalled = new;
+    if (!queue->event_idx)
+        return !(__atomic_load_n(&available->flags, __ATOMIC_RELAXED) & NO_INTERRUPT);
+    event = __atomic_load_n(&available->heads[queue->size], __ATOMIC_RELAXED);
+    return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
+}
+
+/* Serves the next chain, there is one; false: it is for Python. */
+static bool serve_one(block *b, const struct native_queue *queue, struct queue_progress *where,
+                      const struct block_disk *disk, uint64_t *now, struct block_count counts[2])
+{
+    const struct available_ring *available = (const struct available_ring *)queue->available;
     struct used_ring *used = (struct used_ring *)queue->used;
     const uint16_t mask = (uint16_t)(queue->size - 1);
+    const uint64_t before = *now;
+    const uint32_t head = __atomic_load_n(&available->heads[where->next & mask], __ATOMIC_RELAXED);
+    uint32_t taken;
+    uint64_t length;
+    bool reads;
+
+    if (!walk(&b->chain, queue, head))
+        return false;
+    taken = (uint32_t)total(b->chain.parts + b->chain.readable, b->chain.count - b->chain.readable);
+    if (!(length = carry_out(&b->chain, disk, &reads)))
+        return false;
+    tell_written(&b->chain, taken);
+    used->elements[where->used_index & mask].head = head;
+    used->elements[where->used_index & mask].length = taken;
+    where->next++;
+    __atomic_store_n(&used->index, ++where->used_index, __ATOMIC_RELEASE);
+    *now = nanoseconds();
+    counts[reads].operations++;
+    counts[reads].bytes += length;
+    counts[reads].nanoseconds += *now - before;
+    return true;
+}
+
+int block_serve(block *b, const struct native_queue *queue, struct queue_progress *where, const struct block_disk *disk,
+                uint32_t most, struct block_count counts[2])
+{
     const uint64_t start = nanoseconds();
-    uint64_t before = start, now;
-    uint32_t served = 0;
+    uint64_t now = start;
+    bool fenced = false;
+    int end = BLOCK_MORE;
 
-    for (; served < most && before - start < BATCH_NANOSECONDS; served++, before = now) {
-        uint16_t waiting = (uint16_t)(__atomic_load_n(&available->index, __ATOMIC_ACQUIRE) - next);
-        uint32_t head, taken;
-        uint64_t length;
-        bool reads;
-
-        if (!waiting || waiting > queue->size)
-            break;
-        head = __atomic_load_n(&available->heads[next & mask], __ATOMIC_RELAXED);
-        if (!walk(&b->chain, queue, head))
-            break;
-        taken = (uint32_t)total(b->chain.parts + b->chain.readable, b->chain.count - b->chain.readable);
-        if (!(length = carry_out(&b->chain, disk, &reads)))
-            break;
-        tell_written(&b->chain, taken);
-        used->elements[used_index & mask].head = head;
-        used->elements[used_index & mask].length = taken;
-        next++;
-        __atomic_store_n(&used->index, ++used_index, __ATOMIC_RELEASE);
-        now = nanoseconds();
-        counts[reads].operations++;
-        counts[reads].bytes += length;
-        counts[reads].nanoseconds += now - before;
+    for (; end == BLOCK_MORE && most && now - start < BATCH_NANOSECONDS; most--) {
+        if (!backlog(queue, where) && arm(queue, where, &fenced))
+            end = BLOCK_EMPTY;
+        else if (backlog(queue, where) > queue->size || !serve_one(b, queue, where, disk, &now, counts))
+            end = BLOCK_PYTHON;
+        else
+            fenced = false;
     }
-    return served;
+    where->interrupt = wants_interrupt(queue, where, fenced);
+    return end;
 }

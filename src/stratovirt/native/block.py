@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from stratovirt.native._native import ffi, lib
 from stratovirt.native.queue import Queue
 
 
-class Count(NamedTuple):
-    """Requests that were carried out, their bytes of data, and the nanoseconds that it took."""
+class End(enum.IntEnum):
+    """Why :meth:`Block.serve` has ended."""
 
-    operations: int
-    bytes: int
-    nanoseconds: int
+    EMPTY = lib.BLOCK_EMPTY
+    """The driver kicks when there is more."""
+    MORE = lib.BLOCK_MORE
+    """It is time for others."""
+    PYTHON = lib.BLOCK_PYTHON
+    """The next request is not for C."""
 
 
 class Block:
@@ -25,6 +28,7 @@ class Block:
     :param file: descriptor of the image, byte by byte the disk.
     :param sectors: of 512 bytes, that the disk has.
     :raises MemoryError: there is none, or there are too many regions.
+    :ivar writes, reads: ``struct block_count``: what was carried out, and the nanoseconds that it took.
     """
 
     def __init__(
@@ -36,20 +40,13 @@ class Block:
             raise MemoryError
         self._disk = ffi.new("struct block_disk *", (file, False, sectors))
         self._counts = ffi.new("struct block_count[2]")
+        self.writes, self.reads = self._counts
 
-    def serve(self, queue: Queue, position: tuple[int, int], *, writable: bool, most: int) -> int:
-        """Serve at most so many requests from ``position`` on: ring indices of the next chain to take and of
-        the next to give back. How many; both have moved by as many.
-
-        Fewer: the queue is empty, it has taken a while, or the next one is not for C.
+    def serve(self, queue: Queue, *, writable: bool, most: int) -> int:
+        """Serve at most so many requests; why no more: an :class:`End`.
 
         :param writable: are writes for C?
         """
         self._disk.writable = writable
-        return int(lib.block_serve(self._block, queue.handle, *position, self._disk, most, self._counts))
-
-    def take_counts(self) -> tuple[Count, Count]:
-        """Reads and writes since the last call."""
-        writes, reads = (Count(each.operations, each.bytes, each.nanoseconds) for each in self._counts)
-        ffi.memmove(self._counts, bytes(ffi.sizeof(self._counts)), ffi.sizeof(self._counts))
-        return reads, writes
+        progress = queue.progress
+        return int(lib.block_serve(self._block, queue.handle, progress, self._disk, most, self._counts))

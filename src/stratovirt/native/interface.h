@@ -73,7 +73,14 @@ struct ram_region { uint64_t gpa, size; uintptr_t address; };
 struct native_queue {
     uintptr_t descriptors, available, used;
     uint32_t size;
-    bool indirect;
+    bool indirect, event_idx;
+};
+
+/* Where both sides of a queue are, as stratovirt.devices.virtio.queue has it. */
+struct queue_progress {
+    uint16_t next, used_index, signalled;
+    int32_t armed;
+    bool interrupt; /* the driver wants to hear of what was done */
 };
 
 /* block.c: the plain reads and writes of a virtio block device. */
@@ -91,13 +98,11 @@ struct block_count { uint64_t operations, bytes, nanoseconds; };
 /* written: address of a struct native_written, or 0. NULL: no memory, or too many regions. */
 block *block_new(const struct ram_region *, uint32_t count, uintptr_t written);
 void block_free(block *);
-/*
- * Serves at most so many requests from ring index next on, adding to counts[0] writes and to counts[1] reads.
- * Returns how many; both indices have moved by as many. Fewer: the queue is empty, it has taken a while, or
- * the next is for Python.
- */
-uint32_t block_serve(block *, const struct native_queue *, uint16_t next, uint16_t used_index,
-                     const struct block_disk *, uint32_t most, struct block_count *counts);
+/* Why block_serve() has ended: the driver kicks when there is more; it is time for others; Python's turn. */
+enum { BLOCK_EMPTY, BLOCK_MORE, BLOCK_PYTHON };
+/* Serves at most so many requests, adding to counts[0] writes and to counts[1] reads. */
+int block_serve(block *, const struct native_queue *, struct queue_progress *, const struct block_disk *,
+                uint32_t most, struct block_count *counts);
 
 /* net.c: frames of a virtio network card, between its queues and a descriptor that holds whole ones. */
 typedef struct net net;

@@ -10,8 +10,13 @@ class Queue:
 
     :param descriptors, available, used: host addresses, checked; the memory outlives this object's use.
     :param size: entries of each, a power of two.
-    :param indirect: may the driver use indirect descriptors?
+    :param indirect, event_idx: the ring features that were negotiated.
+    :ivar progress: a ``struct queue_progress``, for C that moves both sides by itself.
     """
 
-    def __init__(self, descriptors: int, available: int, used: int, *, size: int, indirect: bool) -> None:
-        self.handle = ffi.new("struct native_queue *", (descriptors, available, used, size, indirect))
+    def __init__(
+        self, descriptors: int, available: int, used: int, *, size: int, indirect: bool, event_idx: bool
+    ) -> None:
+        rings = (descriptors, available, used)
+        self.handle = ffi.new("struct native_queue *", (*rings, size, indirect, event_idx))
+        self.progress = ffi.new("struct queue_progress *")

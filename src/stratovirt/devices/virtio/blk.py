@@ -32,6 +32,7 @@ from stratovirt.devices.virtio.device import Reactor, VirtioDevice
 from stratovirt.devices.virtio.queue import Chain, Virtqueue
 from stratovirt.devices.virtio.telling import worth_telling
 from stratovirt.devices.virtio.timer import Timer
+from stratovirt.native.block import End
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ class VirtioBlock(VirtioDevice):
     def serve(self, queue: Virtqueue) -> bool:
         """See :class:`VirtioDevice`; a request that comes too early stays in its queue."""
         if self._throttle is None or self._timer is None or self.draining:
-            return self._serve_natively(queue) or super().serve(queue)
+            return self._serve_now(queue)
         if wait := self._throttle.wait():
             if not self._timer.armed:
                 self._timer.arm(wait)
@@ -178,9 +179,12 @@ class VirtioBlock(VirtioDevice):
             self._throttle.take()
         return more
 
-    def _serve_natively(self, queue: Virtqueue) -> bool:
-        """Let C do what it can of what waits; False: there is nothing for it."""
-        return self._native is not None and self._native.serve(queue, self.stats, cached=self._writeback)
+    def _serve_now(self, queue: Virtqueue) -> bool:
+        """In C as far as it goes."""
+        end: int = End.PYTHON
+        if self._native is not None:
+            end = self._native.serve(queue, self.stats, cached=self._writeback)
+        return super().serve(queue) if end == End.PYTHON else end == End.MORE
 
     def _may_go_on(self) -> None:
         if self._timer is not None:

@@ -6,11 +6,14 @@ its queue, for the code there.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from stratovirt.backends.disk.contract import SECTOR, Disk
 from stratovirt.devices.virtio.blkstats import BlockStats, Counter
 from stratovirt.devices.virtio.queue import Virtqueue
 from stratovirt.memory import GuestMemory
-from stratovirt.native.block import Block, Count
+from stratovirt.native.block import Block
 
 BATCH = 32
 """Requests, at most, before the driver hears of them, and may reset the device."""
@@ -32,24 +35,21 @@ class NativePath:
         sectors = disk.size // SECTOR
         return cls(disk, Block(regions, memory.native_written, file=disk.file, sectors=sectors))
 
-    def serve(self, queue: Virtqueue, stats: BlockStats, *, cached: bool) -> bool:
-        """Serve some of what waits; False: there is nothing, or the next request is for Python.
+    def serve(self, queue: Virtqueue, stats: BlockStats, *, cached: bool) -> int:
+        """Serve some of what waits, and tell the driver; why no more.
 
         :param cached: writes may wait for a flush; otherwise they are for Python.
         """
-        writable = self._writable and cached
-        count = self._block.serve(queue.native, queue.position, writable=writable, most=BATCH)
-        if not count:
-            return False
-        queue.served(count)
-        reads, writes = self._block.take_counts()
-        _add(stats.reads, reads)
-        _add(stats.writes, writes)
-        queue.notify()
-        return True
+        end = queue.lend(partial(self._block.serve, writable=self._writable and cached, most=BATCH))
+        _move(self._block.reads, stats.reads)
+        _move(self._block.writes, stats.writes)
+        return end
 
 
-def _add(counter: Counter, count: Count) -> None:
-    counter.operations += count.operations
-    counter.bytes += count.bytes
-    counter.nanoseconds += count.nanoseconds
+def _move(count: Any, counter: Counter) -> None:
+    """Add what C has counted."""
+    if count.operations:
+        counter.operations += count.operations
+        counter.bytes += count.bytes
+        counter.nanoseconds += count.nanoseconds
+        count.operations = count.bytes = count.nanoseconds = 0

@@ -165,9 +165,9 @@ class Virtqueue:
 
     @cached_property
     def native(self) -> NativeQueue:
-        """The rings for C, which serves from :attr:`position` on and then calls :meth:`served`."""
+        """The queue for C: to be served from :attr:`position` on, with :meth:`served` afterwards, or lent."""
         hosts = (self._memory.host_address(gpa, 1) for gpa in self._rings)
-        return NativeQueue(*hosts, size=self.size, indirect=self._indirect)
+        return NativeQueue(*hosts, size=self.size, indirect=self._indirect, event_idx=self._event_idx)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -178,6 +178,18 @@ class Virtqueue:
         """So many chains were taken and given back by C."""
         self._next = self._next + count & _WRAP
         self._used_index = self._used_index + count & _WRAP
+
+    def lend(self, serve: Callable[[NativeQueue], int]) -> int:
+        """Let C do what :meth:`pop`, :meth:`push` and :meth:`notify` do; what ``serve`` returns."""
+        progress = self.native.progress
+        progress.next, progress.used_index = self._next, self._used_index
+        progress.signalled, progress.armed = self._signalled, self._armed
+        end = serve(self.native)
+        self._next, self._used_index = progress.next, progress.used_index
+        self._signalled, self._armed = progress.signalled, progress.armed
+        if progress.interrupt:
+            self._interrupt()
+        return end
 
     def push(self, chain: Chain, written: int = 0) -> None:
         """Give ``chain`` back, with ``written`` bytes stored from the beginning of its writable part."""
