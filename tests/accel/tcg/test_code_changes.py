@@ -94,6 +94,22 @@ def test_a_device_that_writes_code_from_another_thread_is_seen(machine: Machine)
     assert sorted(set(machine.bus.outs(VALUE))) == list(range(1, 20))
 
 
+def test_a_device_that_writes_code_while_it_is_being_translated_is_seen(
+    new_machine: Callable[..., Machine],
+) -> None:
+    """The first write comes as the guest first reads the code: at one of these machines, in the middle."""
+    body = call(FUNCTION) + say_eax()
+    for _ in range(60):
+        machine = new_machine()
+        machine.start(body + b"\xe9" + struct.pack("<i", -(len(body) + 5)))
+        machine.memory.write(FUNCTION, returns(1))
+        with machine.running():
+            machine.memory.write(FUNCTION + 1, struct.pack("<I", 2))
+            bus = machine.bus
+            bus.wait_for(lambda bus=bus: bus.accesses[-1:] == [Access("out", VALUE, 4, 2)])  # type: ignore[misc]
+        machine.close()
+
+
 def real_mode_ap() -> bytes:
     """Calls the function at AP_ENTRY + 0x100 for ever, and counts what it returns at DATA: real mode, DS = 0.
 

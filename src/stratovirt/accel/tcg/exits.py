@@ -153,7 +153,11 @@ def exit_pending(handle: Any, cpu: int) -> bool:
 
 @ffi.def_extern(onerror=_fail, error=-1)  # type: ignore[untyped-decorator]
 def exit_acknowledge(handle: Any, cpu: int) -> int:
-    return _exits(handle).chip.acknowledge(cpu)
+    chip = _exits(handle).chip
+    vector = chip.acknowledge(cpu)
+    if vector >= 0 and chip.pending(cpu):
+        vector |= int(lib.TCG_ACKNOWLEDGED_MORE)
+    return vector
 
 
 @ffi.def_extern(onerror=_fail, error=NEVER)  # type: ignore[untyped-decorator]
@@ -162,6 +166,7 @@ def exit_next_deadline(handle: Any) -> int:
     return NEVER if deadline is None else deadline
 
 
-@ffi.def_extern(onerror=_fail)  # type: ignore[untyped-decorator]
-def exit_expire(handle: Any) -> None:
+@ffi.def_extern(onerror=_fail, error=NEVER)  # type: ignore[untyped-decorator]
+def exit_expire(handle: Any) -> int:
     _exits(handle).chip.expire()
+    return int(exit_next_deadline(handle))

@@ -141,8 +141,9 @@ void arm_timer(machine *m)
 static void fire_timers(machine *m)
 {
     if (m->deadline != NEVER && tcg_nanoseconds(m) >= m->deadline) {
-        exit_expire(m->exits);
-        __atomic_store_n(&m->deadline_changed, 1, __ATOMIC_SEQ_CST);
+        /* First, so that a change which comes while they fire is not lost. */
+        __atomic_store_n(&m->deadline_changed, 0, __ATOMIC_SEQ_CST);
+        m->deadline = exit_expire(m->exits);
     }
     if (__atomic_exchange_n(&m->deadline_changed, 0, __ATOMIC_SEQ_CST))
         m->deadline = exit_next_deadline(m->exits);

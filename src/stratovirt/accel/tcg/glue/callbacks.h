@@ -14,9 +14,9 @@ uint64_t exit_cr8_read(void *exits, int cpu);
 void exit_cr8_write(void *exits, int cpu, uint64_t value);
 /* Whether acknowledging would return a vector. */
 bool exit_pending(void *exits, int cpu);
-/* Vector to deliver, or -1. */
+/* Vector to deliver, or -1; TCG_ACKNOWLEDGED_MORE is added while another would follow. */
 int exit_acknowledge(void *exits, int cpu);
 /* Guest time in ns of the next timer expiry, INT64_MAX for none. */
 int64_t exit_next_deadline(void *exits);
-/* Fires the timers that are due. */
-void exit_expire(void *exits);
+/* Fires the timers that are due, and gives the next deadline. */
+int64_t exit_expire(void *exits);

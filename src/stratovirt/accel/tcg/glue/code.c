@@ -48,6 +48,23 @@ static void drop_page(machine *m, uint64_t page, uint16_t vcpus)
             unicorn.tb_invalidate_phys_range(m->vcpus[i].uc, page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
 }
 
+/*
+ * The engine reads code before its page's mask is set. A device that writes the page in between finds `translating`
+ * set, and leaves word all the same. It stays set when a fault ends the translation: then word is left in vain.
+ */
+INTERPOSED void *tb_gen_code_x86_64(CPUState *cpu, uint64_t pc, uint64_t cs_base, uint32_t flags, int cflags)
+{
+    struct vcpu *v = running();
+    void *block;
+
+    if (v)
+        __atomic_store_n(&v->machine->translating, 1, __ATOMIC_SEQ_CST);
+    block = unicorn.tb_gen_code(cpu, pc, cs_base, flags, cflags);
+    if (v)
+        __atomic_store_n(&v->machine->translating, 0, __ATOMIC_SEQ_CST);
+    return block;
+}
+
 /* The engine has translated its first code of a page: from now on writes to the page must be seen. */
 INTERPOSED void tlb_protect_code_x86_64(uc_engine *uc, uint64_t ram_addr)
 {
@@ -147,7 +164,7 @@ static void queue_written(machine *m, struct page_range range)
     pthread_mutex_unlock(&m->lock);
 }
 
-/* The mask is read without a lock: a guest that runs code of a page that a device is writing gets either. */
+/* A guest that runs code of a page that a device is writing gets either, and then the new. */
 void tcg_memory_written(machine *m, uint64_t gpa, uint64_t length)
 {
     struct ram *ram = ram_at(m, gpa);
@@ -159,7 +176,8 @@ void tcg_memory_written(machine *m, uint64_t gpa, uint64_t length)
     range.end = (ram->ram_addr + gpa - ram->gpa + length - 1) / PAGE_SIZE + 1;
     if (range.end > m->pages)
         range.end = m->pages;
-    if (!holds_code(m, range.first, range.end))
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the bytes are there before anybody is asked who has read them */
+    if (!__atomic_load_n(&m->translating, __ATOMIC_SEQ_CST) && !holds_code(m, range.first, range.end))
         return;
     queue_written(m, range);
     poke(m);

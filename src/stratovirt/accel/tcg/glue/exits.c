@@ -164,11 +164,11 @@ static bool deliver_interrupt(struct vcpu *v)
     /* First, so that a request which comes while the controller is asked is not lost. */
     __atomic_and_fetch(&v->events, ~EVENT_INTERRUPT, __ATOMIC_SEQ_CST);
     vector = exit_acknowledge(v->machine->exits, v->index);
-    if (exit_pending(v->machine->exits, v->index))
-        __atomic_or_fetch(&v->events, EVENT_INTERRUPT, __ATOMIC_SEQ_CST);
     if (vector < 0)
         return false;
-    unicorn.do_interrupt_x86_hardirq(v->env, vector, 1);
+    if (vector & TCG_ACKNOWLEDGED_MORE)
+        __atomic_or_fetch(&v->events, EVENT_INTERRUPT, __ATOMIC_SEQ_CST);
+    unicorn.do_interrupt_x86_hardirq(v->env, vector & ~TCG_ACKNOWLEDGED_MORE, 1);
     return true;
 }
 

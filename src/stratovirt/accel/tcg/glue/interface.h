@@ -27,6 +27,7 @@ struct tcg_entry {
 
 /* A vCPU out of its engine. `registers` is opaque: what this very build of the library keeps of a CPU. */
 enum { TCG_REGISTERS_SIZE = 5568 };
+enum { TCG_ACKNOWLEDGED_MORE = 256 };
 struct tcg_vcpu_state {
     int run_state; /* 0 waiting for SIPI, 1 runnable, 2 halted */
     uint32_t events;

@@ -68,6 +68,7 @@ struct machine {
     struct native_ports ports;
     struct native_irq irqs[IRQ_LINES];
     struct native_written listener;
+    int translating; /* atomic: code is being read that no mask shows yet */
     uint16_t *code_mask; /* per page of RAM: the vCPUs whose engines hold translated code of it */
     uint64_t pages;
 

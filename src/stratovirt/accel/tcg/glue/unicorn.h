@@ -87,6 +87,8 @@ typedef void (*uc_mmio_write_fn)(uc_engine *, uint64_t offset, unsigned size, ui
     PRIVATE(uint64_t, qemu_ram_addr_from_host, (uc_engine *, void *))                                          \
     PRIVATE(void, tlb_flush_by_mmuidx, (CPUState *, uint16_t map))                                             \
     PRIVATE(void, tlb_flush_page_by_mmuidx, (CPUState *, uint64_t vaddr, uint16_t map))                        \
+    PRIVATE(void *, tb_gen_code,                                                                               \
+            (CPUState *, uint64_t pc, uint64_t cs_base, uint32_t flags, int cflags))                           \
     PRIVATE(void, tb_flush, (CPUState *))                                                                      \
     PRIVATE(void, tb_flush_jmp_cache, (CPUState *, uint64_t vaddr))                                            \
     PRIVATE(size_t, tcg_tb_phys_invalidate_count, (TCGContext *))                                              \
