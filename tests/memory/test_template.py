@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stratovirt.memory.files import data_runs
 from stratovirt.memory.mapping import HUGE_PAGE
-from stratovirt.memory.template import map_template
+from stratovirt.memory.template import MAX_SPLITS, map_template
 
 PAGE = mmap.PAGESIZE
 MIB = 1 << 20
@@ -76,3 +76,28 @@ def test_many_small_holes_are_few_mappings(template: int) -> None:
     memory = map_template(template, SIZE)
     assert len(Path("/proc/self/maps").read_text().splitlines()) < before + 10
     memory.close()
+
+
+def test_discards_do_not_use_up_the_hosts_mappings(tmp_path: Path) -> None:
+    """A guest may discard page after page, never two together."""
+    size = 160 * MIB
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(b"\xa5" * MIB)
+    with image.open("rb") as file:
+        memory = map_template(file.fileno(), size)
+    try:
+        before = _mappings()
+        for gpa in range(0, size, 2 * PAGE):
+            memory.discard(gpa, PAGE)
+            assert not any(memory.read(gpa, 16))
+        assert _mappings() - before <= 2 * MAX_SPLITS
+        memory.clear()
+        assert _mappings() <= before
+    finally:
+        memory.close()
+
+
+def _mappings() -> int:
+    return Path("/proc/self/maps").read_text().count("\n")

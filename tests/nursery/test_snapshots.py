@@ -159,6 +159,29 @@ async def test_one_that_is_cancelled_ends_at_once_and_the_machine_runs_on(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_whatever_goes_wrong_the_machine_goes_on_and_query_migrate_says_so(
+    rig: Rig, tmp_path: Path
+) -> None:
+    async def explode(write: Write) -> None:
+        raise MemoryError("injected")
+
+    rig.machine.save = explode  # type: ignore[method-assign]
+    with pytest.raises(CommandError, match="migrate: internal error"):
+        await rig.supervisor.migration.save(str(tmp_path / "template"))
+    assert (rig.status, rig.supervisor.state) == (MigrationStatus.FAILED, RunState.RUNNING)
+    assert rig.log.events == [Stopped(), Resumed()]
+
+
+async def test_one_that_is_cancelled_while_the_machine_is_paused_for_it_is_not_begun(
+    rig: Rig, tmp_path: Path
+) -> None:
+    rig.machine.during_pause = rig.supervisor.migration.cancel
+    with pytest.raises(CommandError, match="cancelled"):
+        await rig.supervisor.migration.save(str(tmp_path / "template"))
+    assert (rig.status, rig.supervisor.state) == (MigrationStatus.CANCELLED, RunState.RUNNING)
+    assert not rig.machine.devices_are_busy.is_set()
+
+
 async def test_to_cancel_none_does_nothing(rig: Rig, tmp_path: Path) -> None:
     rig.supervisor.migration.cancel()
     assert rig.status is MigrationStatus.NONE

@@ -18,7 +18,7 @@ class MigrationStatus(enum.Enum):
 
 
 class RamProgress(NamedTuple):
-    """Bytes of guest memory: in all, to go, and written or found to be zero."""
+    """Bytes of guest memory: in all, not looked at yet, and written; zeros are not written."""
 
     total: int
     remaining: int

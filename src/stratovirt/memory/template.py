@@ -8,29 +8,44 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from dataclasses import dataclass, field
 
 from stratovirt.memory.files import FileRegion, data_runs, lay_out
 from stratovirt.memory.guest import GuestMemory
 from stratovirt.memory.mapping import HUGE_PAGE, map_file, map_zeros
 
+MAX_SPLITS = 8192
+"""Discards of a region that may each split a mapping in three. A process has 65,530 of them
+(vm.max_map_count), there are two regions at most, and threads need some too."""
 
+
+class Splits:
+    """How often a region's mapping was split."""
+
+    count = 0
+
+
+@dataclass(frozen=True)
 class TemplateRegion(FileRegion):
     """RAM that shares the file's pages with the page cache until the guest writes to them."""
+
+    splits: Splits = field(default_factory=Splits, repr=False, compare=False)
 
     def discard(self, offset: int, length: int) -> None:
         """Let whole pages read zero; MADV_DONTNEED would bring the file's contents back.
 
-        Fresh anonymous pages take their place. The host allows some 65,530 mappings per process
-        (vm.max_map_count): where no more can be had, the pages are filled with zeros instead.
+        Fresh anonymous pages take their place; after :data:`MAX_SPLITS`, zeros are written instead.
 
-        :raises OSError: the host refuses for another reason.
+        :raises OSError: the host refuses.
         """
-        try:
-            map_zeros(self.host_address + offset, length)
-        except OSError as error:
-            if error.errno != errno.ENOMEM:
-                raise
+        if length == self.size:
+            self.splits.count = 0
+        elif self.splits.count == MAX_SPLITS:
             ctypes.memset(self.host_address + offset, 0, length)
+            return
+        else:
+            self.splits.count += 1
+        map_zeros(self.host_address + offset, length)
 
     def known_zero(self, offset: int, length: int) -> bool:
         """Has the file a hole there, and was it never touched?"""

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 import trio
 
 from stratovirt.accel.protocol import RunEnd, VcpuThread
+from stratovirt.errors import SnapshotError
 from stratovirt.machine.events import Cause
 from stratovirt.machine.info import VcpuInfo
 from stratovirt.machine.microvm import Microvm
@@ -47,6 +48,7 @@ class MachineTree:
         ]
         self._ended = trio.Event()
         self._frozen = False
+        self._unobeyed = 0  # of the guest's requests; known on trio's thread
         self._token = trio.lowlevel.current_trio_token()
         # Unbounded: a guest's requests are obeyed one by one and each closes the gates first.
         self._send_request, self._requests = trio.open_memory_channel[Cause](math.inf)
@@ -117,10 +119,15 @@ class MachineTree:
         await trio.to_thread.run_sync(self._board.reset)
 
     async def save(self, write: Write) -> None:
-        """See :class:`SavableMachine`; what drivers have asked for is done first."""
+        """See :class:`SavableMachine`; what drivers have asked for is done first.
+
+        :raises SnapshotError: the guest is about to be reset or switched off.
+        """
         async with AsyncExitStack() as served_by_nobody:
             for device in self.devices:
                 await served_by_nobody.enter_async_context(device.drained())
+            if self._unobeyed:
+                raise SnapshotError("the guest has asked for a reset or for its end, which comes first")
             sections = save_board(self._board)
             await trio.to_thread.run_sync(write, self._board.memory.regions, sections)
 
@@ -152,7 +159,11 @@ class MachineTree:
         """On a vCPU thread: nobody runs guest code until the request has been obeyed."""
         for runner in self._runners:
             runner.close_gate()
-        self._token.run_sync_soon(self._send_request.send_nowait, cause)
+        self._token.run_sync_soon(self._take_request, cause)
+
+    def _take_request(self, cause: Cause) -> None:
+        self._unobeyed += 1
+        self._send_request.send_nowait(cause)
 
     def _guest_ended(self, thread: VcpuThread, end: RunEnd) -> None:
         if end is RunEnd.TRIPLE_FAULT:
@@ -164,3 +175,4 @@ class MachineTree:
     async def _obey_requests(self) -> None:
         async for cause in self._requests:
             await self._supervisor.obey_guest(cause)
+            self._unobeyed -= 1

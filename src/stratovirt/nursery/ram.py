@@ -45,7 +45,7 @@ def claim_ram(options: Config, claimed: ExitStack) -> Allocate:
     """
     backing = _backing(options)
     source = _source(backing, options.memory, claimed)
-    return partial(_allocate, backing, options.machine.dump_guest_core, source)
+    return partial(allocate, backing, options.machine.dump_guest_core, source)
 
 
 def is_shared(options: Config) -> bool:
@@ -75,7 +75,11 @@ def _of_object(backend: Object, prealloc: bool) -> Backing:
     )
 
 
-def _allocate(backing: Backing, dumped: bool, source: Allocate, size: int) -> GuestMemory:
+def allocate(backing: Backing, dumped: bool, source: Allocate, size: int) -> GuestMemory:
+    """RAM from ``source``, as ``backing`` and ``dumped`` (is it in core dumps?) say.
+
+    :raises OptionError: the host does not have it.
+    """
     try:
         memory = source(size)
     except OSError as error:

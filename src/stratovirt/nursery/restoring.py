@@ -16,7 +16,7 @@ from stratovirt.machine import facts
 from stratovirt.memory import GuestMemory
 from stratovirt.memory.template import map_template, read_template
 from stratovirt.migration.reader import Snapshot, open_snapshot
-from stratovirt.nursery.ram import Allocate, claim_ram
+from stratovirt.nursery.ram import Allocate, Backing, allocate, claim_ram
 from stratovirt.vmstate import Section
 
 RequestFor = Callable[[Config], BootRequest]
@@ -77,7 +77,9 @@ class Incoming:
         ):
             if given:
                 raise OptionError(option, "RAM is the snapshot's own; with mapped=off it is copied")
-        return partial(map_template, self._snapshot.memory_fd)
+        backing = Backing(self.about, None, share=False, prealloc=self._options.mem_prealloc)
+        source = partial(map_template, self._snapshot.memory_fd)
+        return partial(allocate, backing, self._options.machine.dump_guest_core, source)
 
     def _check(self) -> None:
         try:
@@ -88,8 +90,8 @@ class Incoming:
         if there != here:
             raise OptionError(self.about, f"saved with {there >> 20} MiB of RAM; -m says {here >> 20}")
 
-    def _copy(self, allocate: Allocate, size: int) -> GuestMemory:
-        memory = allocate(size)
+    def _copy(self, made: Allocate, size: int) -> GuestMemory:
+        memory = made(size)
         try:
             read_template(self._snapshot.memory_fd, memory)
         except OSError as error:

@@ -7,7 +7,7 @@ on every way out, and told to give up when it is cancelled or the process ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Protocol
@@ -40,9 +40,10 @@ class SavableMachine(Protocol):
 class Machine(Protocol):
     """What of the supervisor a snapshot needs."""
 
-    def saving(self) -> AbstractAsyncContextManager[SavableMachine]:
+    def saving(self, begun: Callable[[], None]) -> AbstractAsyncContextManager[SavableMachine]:
         """Hold the turn with the machine paused; it goes on if the block fails.
 
+        :param begun: called when it is certain that the state allows it, before anything is done.
         :raises CommandError: the state does not allow it.
         """
 
@@ -73,25 +74,31 @@ class Snapshots:
 
     async def save(self, directory: str) -> None:
         """See :class:`Migration`."""
-        async with self._machine.saving() as machine:
-            self._progress, self._waiting = Progress(self._memory), trio.CancelScope()
-            self._status, self._problem = MigrationStatus.SETUP, None
+        progress, waiting = Progress(self._memory), trio.CancelScope()
+        async with self._machine.saving(partial(self._begin, progress, waiting)) as machine:
             try:
-                with self._waiting:
-                    await machine.save(partial(self._write, self._progress, directory))
-                if self._waiting.cancelled_caught:
-                    raise SnapshotCancelled("cancelled")
-            except (SnapshotCancelled, SnapshotError) as error:
+                progress.check()
+                with waiting:
+                    await machine.save(partial(self._write, progress, directory))
+                if waiting.cancelled_caught:
+                    raise SnapshotCancelled("the snapshot was cancelled")
+            except Exception as error:  # whatever it is, the machine goes on
                 self._fail(error)
-                raise CommandError(f"migrate: {error}") from error
+                raise CommandError(f"migrate: {self._problem or error}") from error
+            finally:
+                progress.end()
             self._status = MigrationStatus.COMPLETED
-            log.info("snapshot written to %s in %d ms", directory, self._progress.total_time)
+            log.info("snapshot written to %s in %d ms", directory, progress.total_time)
 
     def cancel(self) -> None:
         """See :class:`Migration`."""
         if self._progress is not None and self._status in (MigrationStatus.SETUP, MigrationStatus.ACTIVE):
             self._progress.cancel()
             self._waiting.cancel()
+
+    def _begin(self, progress: Progress, waiting: trio.CancelScope) -> None:
+        self._progress, self._waiting = progress, waiting
+        self._status, self._problem = MigrationStatus.SETUP, None
 
     def _write(
         self, progress: Progress, directory: str, regions: Sequence[Region], sections: Sequence[Section]
@@ -100,7 +107,14 @@ class Snapshots:
         write_snapshot(directory, regions, sections, progress)
 
     def _fail(self, error: Exception) -> None:
-        cancelled = isinstance(error, SnapshotCancelled)
-        self._status = MigrationStatus.CANCELLED if cancelled else MigrationStatus.FAILED
-        self._problem = None if cancelled else str(error)
-        log.warning("no snapshot: %s", error)
+        if isinstance(error, SnapshotCancelled):
+            self._status = MigrationStatus.CANCELLED
+            log.info("the snapshot was cancelled")
+            return
+        self._status = MigrationStatus.FAILED
+        if isinstance(error, SnapshotError):
+            self._problem = str(error)
+            log.warning("no snapshot: %s", error)
+        else:
+            self._problem = f"internal error ({error!r})"
+            log.error("no snapshot", exc_info=error)

@@ -7,7 +7,7 @@ checkpoint between, so that no client can see one without the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -284,12 +284,13 @@ class Supervisor:
             yield
 
     @asynccontextmanager
-    async def saving(self) -> AsyncIterator[SavableMachine]:
+    async def saving(self, begun: Callable[[], None]) -> AsyncIterator[SavableMachine]:
         """See :class:`stratovirt.nursery.snapshots.Machine`."""
         async with self.changing("migrate"):
             if self._machine is None:
                 raise CommandError("migrate: this machine has no guest")
             before, self._job = self._state, "migrate"
+            begun()
             try:
                 await self._pause("migrate")
                 if before is RunState.RUNNING:
@@ -297,7 +298,7 @@ class Supervisor:
                     self.events.publish(Stopped())
                 yield self._machine
                 self._enter(RunState.POSTMIGRATE)
-            except CommandError:
+            except Exception:
                 if before is RunState.RUNNING and self._state is RunState.PAUSED and not self.is_ending:
                     self._enter(RunState.RUNNING)
                     self._resume_if_running()

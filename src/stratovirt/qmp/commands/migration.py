@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @command("migrate")
 async def migrate(context: Context, arguments: Migrate) -> Reply:
     scheme, _, directory = arguments.uri.partition(":")
-    if scheme != "file" or not directory:
+    if scheme != "file" or not directory or "\0" in directory:
         raise CommandError(f"migrate: uri {quote(arguments.uri)}: must be file:DIR, the snapshot's directory")
     await context.control.migration.save(directory)
     return Reply()
