@@ -96,10 +96,15 @@ async def test_a_card_is_plugged_in_by_getfd_and_out_again(net: Namespace, cloud
             await carrier(vm, "0")
 
 
-async def test_two_queues_carry_a_transfer(net: Namespace, cloud_kernel: Path) -> None:
+async def test_two_queues_of_a_guest_with_its_own_mac_carry_a_transfer_at_the_taps_mtu(
+    net: Namespace, cloud_kernel: Path
+) -> None:
     net.add_tap("tap0", options="multi_queue")
+    net.ip("link set dev tap0 mtu 1400")
     options = ["-netdev", "tap,id=n0,ifname=tap0,queues=2", "-device", "virtio-net-device,netdev=n0,mq=on"]
     async with guest(net, cloud_kernel, *options, smp=2) as vm:
+        assert (await vm.run("cat /sys/class/net/eth0/mtu")).check() == "1400\n"
+        (await vm.run("ip link set eth0 address 52:54:00:00:00:99")).check()  # by the control queue
         await configure(vm)
         assert (await vm.run("ls -d /sys/class/net/eth0/queues/rx-*")).check().count("rx-") == 2
         await receive_from_host(vm, net, 4 * MIB)
