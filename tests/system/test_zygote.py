@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import signal
 import socket
 import subprocess
@@ -38,12 +39,18 @@ async def ended(process: trio.Process) -> AsyncIterator[trio.Process]:
 
 
 @asynccontextmanager
-async def zygote(directory: Path) -> AsyncIterator[trio.Process]:
-    """A zygote that listens at ``zygote`` in ``directory``."""
-    process = await trio.lowlevel.open_process(command("--zygote", str(directory / "zygote")))
+async def zygote(directory: Path, *starter: str) -> AsyncIterator[trio.Process]:
+    """A zygote that listens at ``zygote`` in ``directory``.
+
+    :param starter: the words of a command that becomes the one that follows it.
+    """
+    words = [*starter, *command("--zygote", str(directory / "zygote"))]
+    process = await trio.lowlevel.open_process(words)
     async with ended(process):
-        stream = await open_socket(directory / "zygote")
-        await stream.aclose()
+        async with await open_socket(directory / "zygote") as stream:
+            await stream.send_eof()
+            async for _ in stream:  # until what was forked for this has ended
+                pass
         yield process
 
 
@@ -137,6 +144,73 @@ async def test_a_machine_that_is_killed_takes_nobody_with_it(tmp_path: Path) -> 
             assert (await qmp.execute("query-status"))["status"] == "running"
         async with started(tmp_path, "third"):
             pass
+
+
+def leave_descriptors(process: trio.Process, count: int) -> None:
+    """Have ``process`` be refused more than ``count`` descriptors above those that it has."""
+    has = {int(path.name) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
+    limit = 0
+    while count or limit <= max(has):
+        count -= limit not in has
+        limit += 1
+    _, most = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (limit, most))
+
+
+def naps(process: trio.Process) -> int:
+    """How often ``process`` has waited for something."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+async def test_without_descriptors_for_another_machine_its_client_is_refused_and_the_others_run_on(
+    tmp_path: Path,
+) -> None:
+    async with zygote(tmp_path) as parent:
+        leave_descriptors(parent, 3)  # a machine takes two
+        async with started(tmp_path, "first") as first:
+            for _ in range(2):
+                done = await trio.run_process(via(tmp_path, "-version"), capture_stderr=True, check=False)
+                assert (done.returncode, done.stderr.decode()) == (
+                    1,
+                    f"stratovirt: --via {tmp_path}/zygote: "
+                    "the zygote cannot start a machine: Too many open files\n",
+                )
+            async with connected(tmp_path / "first.sock") as qmp:
+                await qmp.execute("quit")
+            assert await first.wait() == 0
+        async with started(tmp_path, "second"):
+            pass
+
+
+async def test_a_client_that_cannot_be_accepted_waits_without_keeping_the_zygote_busy(
+    tmp_path: Path,
+) -> None:
+    async with zygote(tmp_path) as parent:
+        leave_descriptors(parent, 2)
+        async with started(tmp_path, "first") as first:
+            second = await trio.lowlevel.open_process(via(tmp_path, "-version"), stdout=subprocess.DEVNULL)
+            async with ended(second):
+                before = naps(parent)
+                while naps(parent) < before + 5:  # noqa: ASYNC110
+                    await trio.sleep(POLL_SECONDS)
+                assert second.returncode is None
+                async with connected(tmp_path / "first.sock") as qmp:
+                    await qmp.execute("quit")
+                assert await first.wait() == 0
+                assert await second.wait() == 0
+
+
+async def test_a_zygote_may_have_as_many_descriptors_as_it_can_get_and_its_machines_what_is_usual(
+    tmp_path: Path,
+) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    usual = most // 2
+    limited = ("prlimit", f"--nofile={usual}:{most}")
+    async with zygote(tmp_path, *limited) as parent, started(tmp_path, "first"):
+        assert resource.prlimit(parent.pid, resource.RLIMIT_NOFILE) == (most, most)
+        pid = int((tmp_path / "first.pid").read_text())
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (usual, most)
 
 
 async def test_a_client_that_vanishes_hangs_up_its_machine(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ SIGNAL_EXIT = 128
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 STDIN = 0
 STATUS_SIZE = 4
+REASON_SIZE = 256
+"""At most what a refusal takes. Where there is a descriptor instead, nothing is read behind it (unix(7))."""
 
 
 def main(words: list[str]) -> int:
@@ -44,10 +46,11 @@ def main(words: list[str]) -> int:
 def _be_it(connection: socket.socket, path: str, argv: list[str]) -> int:
     try:
         with _terminal_kept():
-            request.send(connection, request.of_this_process(argv), _standard_descriptors())
-            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+            with suppress(BrokenPipeError):  # it has refused already, and said why
+                request.send(connection, request.of_this_process(argv), _standard_descriptors())
+            said, descriptors, _, _ = socket.recv_fds(connection, REASON_SIZE, 1)
             if not descriptors:
-                return _refused(f"--via {path}: the zygote gave no answer")
+                return _refused(f"--via {path}: {said.decode() or 'the zygote gave no answer'}")
             _forward_signals(descriptors[0])
             status = connection.recv(STATUS_SIZE, socket.MSG_WAITALL)
     except OSError as error:

@@ -6,11 +6,11 @@ So nothing that one client or one machine does reaches another. Its machines end
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
 import pkgutil
+import resource
 import select
 import signal
 import socket
@@ -26,15 +26,16 @@ from stratovirt.chardev.unix import UnixServer
 from stratovirt.errors import AcceleratorUnavailable
 from stratovirt.nursery import signalmask
 from stratovirt.qmp import schemas
-from stratovirt.zygote import request
+from stratovirt.zygote import fork, request
 
 OTHERS = ("stratovirt.tools", "stratovirt.testing", "stratovirt.client", "stratovirt.zygote")
 """What no machine needs."""
 WORKSHOP = ("_build", "__main__")
 END_SECONDS = 15.0
 """That machines are given to end after SIGTERM; the longest of their own deadlines is 10."""
+REST_SECONDS = 0.1
+"""Without listening, when a client could not be accepted: mostly there is no descriptor left for it."""
 EXIT_BROKEN = 1
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 Main = Callable[[list[str]], int]
 
@@ -93,12 +94,20 @@ def _woken_by_signals() -> Iterator[socket.socket]:
 
 
 class Machine:
-    """A process that was forked, and the client that waits for it."""
+    """A process that was forked, and the client that waits for it.
+
+    :raises OSError: there can be no pidfd of the process, which is ended for that.
+    """
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
         self.connection = connection
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
 
     def tell(self, message: bytes, *descriptors: int) -> None:
         """Say something to the client, if it is still there."""
@@ -127,15 +136,20 @@ class Zygote:
         self._wakeup = wakeup
         self._main = main
         self._poll = select.poll()
+        self._resting = False
+        self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._machines: dict[int, Machine] = {}  # by pidfd
         self._clients: dict[int, Machine] = {}  # by connection
 
     def run(self) -> None:
         """Serve; at the end, end all machines and wait for them."""
+        _, most = self._limits
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each machine takes two descriptors
         self._poll.register(self._listening, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
         while not self._ending(None):
             pass
+        self._rest(False)
         self._poll.unregister(self._listening)
         self._poll.unregister(self._wakeup)
         for machine in self._machines.values():
@@ -150,7 +164,11 @@ class Zygote:
 
     def _ending(self, seconds: float | None) -> bool:
         """Handle what happens next; has a signal come?"""
-        for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000):
+        if self._resting:
+            seconds = REST_SECONDS
+        events = self._poll.poll(None if seconds is None else seconds * 1000)
+        self._rest(False)
+        for fd, _ in events:
             if fd == self._wakeup.fileno():
                 return True
             if fd == self._listening.fileno():
@@ -161,28 +179,41 @@ class Zygote:
                 self._left(self._clients[fd])
         return False
 
+    def _rest(self, resting: bool) -> None:
+        """Do not listen until something happens, or :data:`REST_SECONDS` are over; or listen again."""
+        if resting != self._resting:
+            self._resting = resting
+            self._poll.modify(self._listening, 0 if resting else select.POLLIN)
+
     def _accept(self) -> None:
         try:
             connection, _ = self._listening.accept()
         except OSError:
-            return  # it has given up
+            self._rest(True)
+            return
+        try:
+            machine = self._fork(connection)
+        except OSError as error:
+            reason = f"the zygote cannot start a machine: {error.strerror}"
+            print(f"stratovirt: --zygote: {reason}", file=sys.stderr)
+            with connection, suppress(OSError):
+                connection.sendall(reason.encode())
+            return
+        self._machines[machine.pidfd] = self._clients[connection.fileno()] = machine
+        self._poll.register(machine.pidfd, select.POLLIN)
+        self._poll.register(connection, select.POLLRDHUP)
+        machine.tell(b"\0", machine.pidfd)
+
+    def _fork(self, connection: socket.socket) -> Machine:
         zygote, mask = os.getpid(), signalmask.block()  # a machine's signals must not reach our handlers
         try:
             pid = os.fork()
-        except OSError as error:
-            print(f"stratovirt: --zygote: cannot fork: {error.strerror}", file=sys.stderr)
-            connection.close()
-            return
         finally:
             if os.getpid() == zygote:
                 signalmask.put_back(mask)
         if pid == 0:
             self._become(connection, zygote)
-        machine = Machine(pid, connection)
-        self._machines[machine.pidfd] = self._clients[connection.fileno()] = machine
-        self._poll.register(machine.pidfd, select.POLLIN)
-        self._poll.register(connection, select.POLLRDHUP)
-        machine.tell(b"\0", machine.pidfd)
+        return Machine(pid, connection)
 
     def _left(self, machine: Machine) -> None:
         """The client has gone, as a terminal hangs up."""
@@ -203,13 +234,14 @@ class Zygote:
         """In the fork: be the machine, and nothing of the zygote any more. Never returns."""
         code = EXIT_BROKEN
         try:
-            _forget_signals()
+            fork.forget_signals()
             for each in (self._listening, self._wakeup):
                 each.close()
             for machine in self._machines.values():
                 machine.close()
-            _take_on(connection)
-            _end_with(zygote)
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+            fork.take_on(connection)
+            fork.end_with(zygote)
             code = self._main(sys.argv[1:])
         except request.BadRequest as error:
             print(f"stratovirt: --zygote: a client's request is bad: {error}", file=sys.stderr)
@@ -220,34 +252,3 @@ class Zygote:
                 with suppress(OSError, ValueError):
                     stream.flush()
             os._exit(code)
-
-
-def _forget_signals() -> None:
-    writing = signal.set_wakeup_fd(-1)
-    if writing >= 0:
-        os.close(writing)
-    for number in signalmask.ENDING:
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _take_on(connection: socket.socket) -> None:
-    """Become whom the client asks for: its terminal, directory, environment and arguments."""
-    with connection:
-        wanted, descriptors = request.receive(connection)
-    os.setsid()  # signals of the zygote's terminal are not for us; the client forwards those of its own
-    for standard, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, standard)
-        os.close(descriptor)
-    os.chdir(wanted.directory)
-    os.umask(wanted.umask)
-    os.environ.clear()
-    os.environ.update(wanted.environment)
-    sys.argv[1:] = wanted.argv
-
-
-def _end_with(zygote: int) -> None:
-    """Get SIGTERM when the zygote dies, also now if it is dead already (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != zygote:
-        os.kill(os.getpid(), signal.SIGTERM)
