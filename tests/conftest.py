@@ -16,6 +16,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Loaded only for a first client, in a thread beside others. Here pytest rewrites them, and two threads in
+# ast.parse are one too many for Python 3.11 and 3.12 (python/cpython#106905).
+import stratovirt.qmp.arguments
+import stratovirt.qmp.validation  # noqa: F401
+
 # A shell lets its background jobs ignore SIGINT, and they their children: ours are to obey it in any case.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

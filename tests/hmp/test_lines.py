@@ -105,8 +105,6 @@ async def test_quit_takes_effect_only_when_its_answer_is_on_the_way(line: str) -
         ("device_add a,id=b,,c,,,addr=1", "device_add", {"driver": "a", "id": "b,c,", "addr": "1"}),
         ("netdev_add tap,id=n,ifname=t0", "netdev_add", {"type": "tap", "id": "n", "ifname": "t0"}),
         ("netdev_del n", "netdev_del", {"id": "n"}),
-        ("migrate file:/tmp/a b", "migrate", {"uri": "file:/tmp/a b"}),
-        ("migrate_cancel", "migrate_cancel", {}),
         ("device_add a,id=two words", "device_add", {"driver": "a", "id": "two words"}),
     ],
 )
@@ -123,7 +121,6 @@ async def test_the_rest_of_a_line_becomes_arguments(
     [
         ("device_del", "device_del: string expected"),
         ("device_del a b", "device_del: extraneous characters at the end of line"),
-        ("migrate", "migrate: string expected"),
         ("balloon", "balloon: a number of MiB expected"),
         ("balloon 1G", "balloon: a number of MiB expected"),
         ("balloon 1_0", "balloon: a number of MiB expected"),
@@ -133,7 +130,7 @@ async def test_the_rest_of_a_line_becomes_arguments(
     ],
 )
 async def test_a_line_that_is_not_of_its_commands_form_is_not_sent(line: str, problem: str) -> None:
-    script = Script({"device_add": {}, "device_del": {}, "balloon": {}, "migrate": {}})
+    script = Script({"device_add": {}, "device_del": {}, "balloon": {}})
     name = line.split()[0]
     assert await text(script.interpreter, line) == f'{problem}\nTry "help {name}" for more information\n'
     assert script.asked == []
@@ -155,19 +152,6 @@ async def test_a_line_that_is_not_of_its_commands_form_is_not_sent(line: str, pr
             "serial0: filename=stdio\n",
         ),
         ("balloon", "query-balloon", {"actual": 256 * MIB}, "balloon: actual=256\n"),
-        ("migrate", "query-migrate", {"status": "none"}, "Migration status: none\n"),
-        (
-            "migrate",
-            "query-migrate",
-            {
-                "status": "failed",
-                "error-desc": "no room",
-                "total-time": 7,
-                "ram": {"total": 4096, "remaining": 1024, "transferred": 2048},
-            },
-            "Migration status: failed (no room)\ntotal time: 7 ms\n"
-            "transferred ram: 2 kbytes\nremaining ram: 1 kbytes\ntotal ram: 4 kbytes\n",
-        ),
         ("name", "query-name", {"name": "web"}, "web\n"),
         ("name", "query-name", {}, ""),
         ("uuid", "query-uuid", {"UUID": "0" * 8}, "00000000\n"),
@@ -257,7 +241,6 @@ EXAMPLES = {
     "balloon": "balloon 128",
     "device_add": "device_add virtio-blk-device,id=x",
     "device_del": "device_del x",
-    "migrate": "migrate file:/tmp/template",
     "netdev_add": "netdev_add user,id=n",
     "netdev_del": "netdev_del n",
 }

@@ -88,18 +88,6 @@ def balloon(result: Any) -> str:
     return f"balloon: actual={result['actual'] >> 20}\n"
 
 
-def migrate(result: Any) -> str:
-    """Of query-migrate, as QEMU shows it."""
-    lines = [f"Migration status: {result['status']}"]
-    if "error-desc" in result:
-        lines[0] += f" ({result['error-desc']})"
-    if "total-time" in result:
-        lines.append(f"total time: {result['total-time']} ms")
-    for part in ("transferred", "remaining", "total") if "ram" in result else ():
-        lines.append(f"{part} ram: {result['ram'][part] >> 10} kbytes")
-    return "".join(f"{line}\n" for line in lines)
-
-
 def version(result: Any) -> str:
     """Of query-version."""
     ours = result["StratoVirt"]

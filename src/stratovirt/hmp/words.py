@@ -40,16 +40,6 @@ def device_id(rest: str) -> dict[str, Any]:
     return {"id": words[0]}
 
 
-def uri(rest: str) -> dict[str, Any]:
-    """All of the rest, the ``uri``: a path may have spaces.
-
-    :raises Misused: there is none.
-    """
-    if not rest:
-        raise Misused("string expected")
-    return {"uri": rest}
-
-
 def mebibytes(rest: str) -> dict[str, Any]:
     """One number of MiB, hexadecimal with 0x: the ``value`` in bytes.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-SOURCES = ("block.c", "line.c", "net.c", "pages.c", "uart.c")
+SOURCES = ("block.c", "heap.c", "line.c", "net.c", "pages.c", "uart.c")
 
 ffi = FFI()
 ffi.cdef((HERE / "interface.h").read_text())

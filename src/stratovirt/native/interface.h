@@ -125,3 +125,7 @@ struct net_passed net_receive(net *, const struct native_queue *, uint16_t next,
                               bool mergeable, uint32_t most);
 struct net_passed net_send(net *, const struct native_queue *, uint16_t next, uint16_t used_index, int fd,
                            uint32_t most);
+
+/* heap.c: a place in this thread's heap, and what lies unused at that heap's end. */
+void *heap_mark(void);
+void heap_give_back(void *mark);

@@ -106,6 +106,7 @@ def _run(
     return run.main(
         run.Launch(
             take_board=preparation.take_board,
+            tidy=preparation.tidy,
             port=claimed.port,
             console=_serial(options, chardevs),
             monitors=monitors.make(options, claimed.sockets, chardevs),

@@ -52,6 +52,7 @@ class Launch:
     """All that a run needs, checked and claimed beforehand.
 
     :param take_board: waits for the board, to be closed by us; None for ``-machine none``, which has none.
+    :param tidy: what can wait until the machine runs, called in a thread.
     :param port: where its console's line ends; the caller's, to be closed afterwards.
     :param terminal: the one that a console shares with the human monitor, by Ctrl-a c.
     :param wait_for: first connections that the machine's start waits for (``wait=on``).
@@ -76,6 +77,7 @@ class Launch:
     fittings: Fittings | None = None
     tasks: Sequence[Task] = ()
     incoming: bool = False
+    tidy: Callable[[], None] | None = None
 
 
 async def run(launch: Launch) -> int:
@@ -106,6 +108,8 @@ async def run(launch: Launch) -> int:
         await built.wait()
         if not supervisor.is_ending:
             launch.ready()
+        if launch.tidy is not None:
+            root.start_soon(trio.to_thread.run_sync, launch.tidy)
         ending = await supervisor.until_ended()
         await _flush(supervisor, monitors.server, (launch.port, consoles))
         root.cancel_scope.cancel()
