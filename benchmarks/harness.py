@@ -10,10 +10,12 @@ import select
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 OURS, QEMU = "stratovirt", "qemu"
@@ -21,6 +23,7 @@ SIDES = (OURS, QEMU)
 RUNS, QUICK_RUNS = 9, 3
 
 READ_SIZE = 1 << 16
+ZYGOTE_SECONDS, POLL_SECONDS = 30, 0.01
 EXIT_SECONDS = 10  # that a machine is given to go after SIGTERM
 TAIL = 400  # characters of a failed run's output that are looked at
 
@@ -119,20 +122,45 @@ def ratio(figure: Figure, results: Mapping[str, Runs]) -> float | None:
     return ours / best if ours is not None and best else None
 
 
-def vmm(side: str, *arguments: str, acpi: bool = True, accel: str = "tcg") -> list[str]:
+def vmm(
+    side: str, *arguments: str, acpi: bool = True, accel: str = "tcg", zygote: Path | None = None
+) -> list[str]:
     """The command of one side's machine, on its software CPU by default, with what both sides understand.
 
     :param acpi: how the machine is described to the guest: by ACPI, or by an MP table and the command line.
+    :param zygote: the socket of one that our machine is to start from.
     """
     switch = "on" if acpi else "off"
     if side == OURS:
-        machine = [sys.executable, "-m", "stratovirt", "-machine", f"microvm,accel={accel},acpi={switch}"]
+        via = ["--via", str(zygote)] if zygote is not None else []
+        program = [sys.executable, "-m", "stratovirt", *via]
+        machine = [*program, "-machine", f"microvm,accel={accel},acpi={switch}"]
     else:  # everything that QEMU can leave out to start faster, as far as Linux still finds its console
         machine = [
             *("qemu-system-x86_64", "-M", f"microvm,acpi={switch},x-option-roms=off", "-accel", accel),
             *("-nodefaults", "-no-user-config", "-display", "none"),
         ]
     return [*machine, *arguments]
+
+
+@contextmanager
+def zygote() -> Iterator[Path]:
+    """The socket of a zygote that is ready."""
+    with tempfile.TemporaryDirectory(prefix="stratovirt-bench-") as directory:
+        path = Path(directory, "zygote")
+        with running([sys.executable, "-m", "stratovirt", "--zygote", str(path)]):
+            _wait_for(path)
+            command = [sys.executable, "-m", "stratovirt", "--via", str(path), "-version"]
+            subprocess.run(command, check=True, capture_output=True)
+            yield path
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + ZYGOTE_SECONDS
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise Failed(f"no zygote within {ZYGOTE_SECONDS} s")
+        time.sleep(POLL_SECONDS)
 
 
 @contextmanager
