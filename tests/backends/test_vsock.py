@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stratovirt.backends.vsock import LAST_PORT, MAX_LINE, UnixEnd, UnixHost
+from tests.descriptors import descriptors_left
 
 
 @pytest.fixture
@@ -114,6 +117,30 @@ def test_a_listener_that_accepts_nobody_refuses_instead_of_being_waited_for(
         with pytest.raises(BlockingIOError):
             for _ in range(3):
                 ends.append(host.dial(52))
+    for end in ends:
+        end.close()
+
+
+def test_connections_leave_file_descriptors_to_others(host: UnixHost, tmp_path: Path) -> None:
+    ends = []
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
+        listener.bind(str(tmp_path / "vsock_52"))
+        listener.listen(256)
+        caller.connect(str(tmp_path / "vsock"))
+        with descriptors_left(256):
+            with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+                while True:
+                    ends.append(host.dial(52))
+            with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+                host.accept()
+            others = [os.dup(0) for _ in range(16)]
+            for fd in others:
+                os.close(fd)
+            ends.pop().close()
+            caller_end = host.accept()
+            assert caller_end is not None
+            ends.append(caller_end)
+    assert len(ends) > 128, "most are for connections"
     for end in ends:
         end.close()
 

@@ -4,7 +4,6 @@ and after. All sockets are real."""
 import errno
 import logging
 import os
-import resource
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +20,7 @@ from stratovirt.chardev.protocol import Handler
 from stratovirt.chardev.tcp import TcpClient, TcpServer
 from stratovirt.chardev.unix import PATH_LIMIT, UnixClient, UnixServer
 from stratovirt.errors import ConfigError
+from tests.descriptors import descriptors_left
 
 DEADLINE = 20.0
 
@@ -221,14 +221,10 @@ class Heard(logging.Handler):
 @contextmanager
 def no_fds_left() -> Iterator[None]:
     """accept fails with EMFILE inside this block."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
-    try:
+    with descriptors_left(0):
         with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
             os.dup(0)
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_a_client_that_comes_while_fds_are_short_is_served_later(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from stratovirt.devices.virtio.mmio import STATUS
 from stratovirt.devices.virtio.vsock import EVENT, RX, TX, VirtioVsock
 from stratovirt.devices.virtio.vsockpacket import HEADER_SIZE, Header, Op, Shut
 from stratovirt.devices.virtio.vsockstream import BUFFER
+from tests.descriptors import descriptors_left
 from tests.device.virtio import DriverRig, driving
 from tests.device.vsock import GUEST_CID, GUEST_PORT, HOST_PORT, PairHost, from_guest
 
@@ -276,6 +278,37 @@ def test_a_host_that_reads_nothing_delays_its_own_stream_alone() -> None:
         assert 2 * (sent - told.fwd_cnt) < BUFFER, "the guest is told that there is room"
 
 
+def test_hosts_that_read_nothing_cost_no_file_descriptor() -> None:
+    with vsock_rig() as guest:
+        slow = [guest.connects(port) for port in range(3)]
+        with descriptors_left(0):
+            sent = [full(guest, from_guest(Op.RW)._replace(src_port=port)) for port in range(3)]
+        for far, count in zip(slow, sent, strict=True):
+            got = 0
+            while got < count:
+                got += len(far.recv(1 << 20))
+                guest.rig.serve()
+        assert {told.op for told, _ in guest.hears()} == {Op.CREDIT_UPDATE}
+
+
+def test_a_connection_that_the_host_cannot_watch_is_reset_and_others_live_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_watches_left(fd: int, ready: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with vsock_rig() as guest:
+        before = guest.connects(1)
+        with monkeypatch.context() as short:
+            short.setattr(guest.rig.reactor, "watch", no_watches_left)
+            guest.says(from_guest(Op.REQUEST)._replace(src_port=2))
+            assert guest.ops() == [Op.RST]
+            assert is_closed(guest.host.dialled[-1])
+        guest.says(from_guest(Op.RW)._replace(src_port=1), b"lives on")
+        assert before.recv(100) == b"lives on"
+        guest.connects(2)
+
+
 def test_a_guest_that_ignores_its_credit_loses_its_connection() -> None:
     with vsock_rig() as guest:
         far = guest.connects()
@@ -385,9 +418,9 @@ def test_who_calls_while_fds_are_short_waits() -> None:
         assert packets[0][0].op == Op.REQUEST
 
 
-def test_a_guest_that_does_not_answer_loses_the_connection_in_time(monkeypatch: object) -> None:
+def test_a_guest_that_does_not_answer_loses_the_connection_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vsock, "CONNECT_SECONDS", 0.05)
     with vsock_rig() as guest:
-        vsock.CONNECT_SECONDS = 0.05
         far = guest.host.call(b"CONNECT 5\n")
         assert guest.ops() == [Op.REQUEST]
         while not (packets := guest.hears()):

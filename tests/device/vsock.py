@@ -23,7 +23,7 @@ class FakeHostEnd:
     :ivar waiting: what the host has sent and the guest has not taken.
     """
 
-    fd = room_fd = -1
+    fd = -1
 
     def __init__(self, limit: int = 1 << 30) -> None:
         self.limit = limit

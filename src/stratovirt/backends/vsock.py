@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stratovirt.backends.room import Room
-
 MAX_LINE = 32
 """Of a CONNECT, with its newline; Firecracker's."""
 LAST_PORT = (1 << 32) - 2
 """The next is VMADDR_PORT_ANY, which is none."""
+SHARE_OF_OTHERS = 8
+"""One in so many of the process's file descriptors is for no connection: a guest that opens all it can leaves
+some to monitors, disks and snapshots."""
 
 _RECEIVE, _SEND = 1, 2  # of §5.10.6's SHUTDOWN
 
@@ -33,16 +35,8 @@ class UnixEnd:
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._connection = connection
-        self._room: Room | None = None
         self._line = bytearray()
         self.fd = connection.fileno()
-
-    @property
-    def room_fd(self) -> int:
-        """See :class:`HostEnd`."""
-        if self._room is None:
-            self._room = Room(self.fd)
-        return self._room.fd
 
     def receive(self, into: Sequence[memoryview]) -> int | None:
         """See :class:`HostEnd`."""
@@ -78,8 +72,6 @@ class UnixEnd:
 
     def close(self) -> None:
         """See :class:`HostEnd`."""
-        if self._room is not None:
-            self._room.close()
         self._connection.close()
 
     def port(self) -> int | None:
@@ -113,6 +105,7 @@ class UnixHost:
 
     def accept(self) -> UnixEnd | None:
         """See :class:`VsockHost`."""
+        _leave_some(self.fd)
         try:
             return UnixEnd(self._listener.accept()[0])
         except (BlockingIOError, ConnectionAbortedError):
@@ -120,6 +113,7 @@ class UnixHost:
 
     def dial(self, port: int) -> UnixEnd:
         """See :class:`Dialler`; a socket whose backlog is full refuses, for nobody waits here."""
+        _leave_some(self.fd)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
         try:
@@ -128,6 +122,19 @@ class UnixHost:
             connection.close()
             raise
         return UnixEnd(connection)
+
+
+def _leave_some(fd: int) -> None:
+    """Is there a descriptor for a connection? Linux gives the lowest that is free: a high one is of the last.
+
+    :param fd: any that is open.
+    :raises OSError: there is none.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(fd)
+    os.close(lowest)
+    if lowest >= limit - limit // SHARE_OF_OTHERS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _parse(line: bytes) -> int:

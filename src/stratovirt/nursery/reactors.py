@@ -61,8 +61,8 @@ class ThreadReactor:
 
     def watch(self, fd: int, ready: Ready) -> None:
         """See :class:`stratovirt.devices.virtio.device.Reactor`."""
-        self._ready[fd] = ready
         self._epoll.register(fd, select.EPOLLIN)
+        self._ready[fd] = ready
 
     def unwatch(self, fd: int) -> None:
         """See :class:`stratovirt.devices.virtio.device.Reactor`."""

@@ -21,7 +21,10 @@ class Reactor(Protocol):
     """
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready`` while ``fd`` is readable (level-triggered); it reads the fd, or unwatches it."""
+        """Call ``ready`` while ``fd`` is readable (level-triggered); it reads the fd, or unwatches it.
+
+        :raises OSError: the host has no memory or no watches left; ``fd`` is not watched.
+        """
 
     def unwatch(self, fd: int) -> None:
         """Do not call for ``fd`` any more."""

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from stratovirt.devices.virtio.queue import Chain
+from stratovirt.devices.virtio.rooms import Rooms
 from stratovirt.devices.virtio.vsockpacket import HOST_CID, STREAM, Header, Op
 from stratovirt.devices.virtio.vsockstream import Broken, HostEnd, Key, State, Stream
 from stratovirt.devices.virtio.watches import Watches
@@ -41,6 +42,7 @@ class Multiplexer:
 
     :param watches: where host's ends are watched.
     :param packet_came: called when there is a packet for the guest.
+    :raises OSError: no fds are left.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Multiplexer:
         self._flushing: set[Stream] = set()  # whose host is to take what was kept for it
         self._forgotten: list[Stream] = []  # by a reset; still watched
         self._next_port = FIRST_HOST_PORT
+        self._rooms = Rooms()
+        watches.watch(self._rooms.fd, self._rooms.look)
 
     def __len__(self) -> int:
         """Connections, with those that have ended for the guest and not for the host."""
@@ -193,6 +197,7 @@ class Multiplexer:
         self.bury()
         for stream in tuple(self._flushing):
             self._release(stream)
+        self._rooms.close()
 
     def _add(self, stream: Stream) -> None:
         self._streams[stream.key] = stream
@@ -208,20 +213,24 @@ class Multiplexer:
         elif stream.has_packet and stream not in self._ready:
             self._ready[stream] = None
             self._packet_came()
-        self._watch(stream)
+        try:
+            self._watch(stream)
+        except OSError:
+            self._break(stream)
 
     def _watch(self, stream: Stream) -> None:
+        """:raises OSError: the host cannot watch one more."""
         end = stream.host
         if stream.wants_input and not stream.readable:
             self._watches.watch(end.fd, partial(self._input_came, stream))
         else:
             self._watches.unwatch(end.fd)
         if stream.wants_room and stream not in self._flushing:
+            self._rooms.watch(end.fd, partial(self._room_came, stream))
             self._flushing.add(stream)
-            self._watches.watch(end.room_fd, partial(self._room_came, stream))
         elif stream in self._flushing and not stream.wants_room:
             self._flushing.remove(stream)
-            self._watches.unwatch(end.room_fd)
+            self._rooms.unwatch(end.fd)
 
     def _break(self, stream: Stream) -> None:
         """End ``stream`` and tell the guest, which may have ended it before."""
@@ -245,5 +254,5 @@ class Multiplexer:
         self._watches.unwatch(end.fd)
         if stream in self._flushing:
             self._flushing.remove(stream)
-            self._watches.unwatch(end.room_fd)
+            self._rooms.unwatch(end.fd)
         end.close()

@@ -20,15 +20,11 @@ BUFFER = 64 << 10
 class HostEnd(Protocol):
     """The host's end of a connection, a socket that nobody waits for.
 
-    :ivar fd: readable when there is something to receive.
-    :ivar room_fd: readable when something can be sent.
+    :ivar fd: readable when there is something to receive, writable when something can be sent.
     """
 
     @property
     def fd(self) -> int: ...
-
-    @property
-    def room_fd(self) -> int: ...
 
     def receive(self, into: Sequence[memoryview]) -> int | None:
         """Store what has come; how many bytes. None: nothing now, 0: nothing any more.

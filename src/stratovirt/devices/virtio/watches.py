@@ -22,11 +22,14 @@ class Watches:
         self._reactor: Reactor | None = None
 
     def watch(self, fd: int, ready: Ready) -> None:
-        """Call ``ready`` while ``fd`` is readable, unless it is watched already."""
+        """Call ``ready`` while ``fd`` is readable, unless it is watched already.
+
+        :raises OSError: the reactor cannot watch one more; it is not watched.
+        """
         if fd not in self._ready:
-            self._ready[fd] = ready
             if self._reactor is not None:
                 self._reactor.watch(fd, partial(self._call, ready))
+            self._ready[fd] = ready
 
     def unwatch(self, fd: int) -> None:
         """Do not call for ``fd``, if it is watched."""
