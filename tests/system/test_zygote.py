@@ -213,6 +213,16 @@ async def test_a_zygote_may_have_as_many_descriptors_as_it_can_get_and_its_machi
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (usual, most)
 
 
+async def test_exit_codes_arrive_also_when_the_starter_of_the_zygote_ignored_the_end_of_children(
+    tmp_path: Path,
+) -> None:
+    async with zygote(tmp_path, "env", "--ignore-signal=CHLD"):
+        for _ in range(2):
+            done = await trio.run_process(via(tmp_path, *REFUSED), capture_stderr=True, check=False)
+            assert done.returncode == 1
+            assert b"/nonexistent" in done.stderr
+
+
 async def test_a_client_that_vanishes_hangs_up_its_machine(tmp_path: Path) -> None:
     async with zygote(tmp_path), started(tmp_path, "first") as client:
         client.kill()

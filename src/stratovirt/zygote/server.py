@@ -64,6 +64,7 @@ def serve(path: str, main: Main) -> int:
     :param main: what a machine does with its command line.
     :raises ConfigError: no socket can be had at ``path``.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would leave no exit status to report
     server = UnixServer("zygote", path)
     server.open()
     try:
