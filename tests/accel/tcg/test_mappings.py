@@ -15,6 +15,7 @@ from stratovirt.accel.protocol import RunEnd
 from tests.accel.guests import DATA, IDT, IRETQ, PD_LOW, PDPT, PML4, done, load32, load_idt
 from tests.accel.machine import Machine
 from tests.accel.tcg.assembly import (
+    MOV_RAX_CR2,
     VALUE,
     boot_with_user,
     call,
@@ -160,3 +161,88 @@ def test_user_mode_sees_what_the_kernel_changed(machine: Machine, access: Access
     machine.memory.write(gate, bytes([machine.memory.read(gate, 1)[0] | 0x60]))  # user mode may call it
     assert machine.thread.run() is RunEnd.KICKED
     assert machine.bus.outs(VALUE) == [1, 1, 2, 2]
+
+
+# -- user mode in the upper half ---------------------------------------------------------------------------
+
+SWITCH, OTHER_SWITCH, PAGE_FAULT = 0x81, 0x82, 14
+PRESENT_USER = PRESENT_WRITABLE | USER
+
+
+def system_call(vector: int) -> bytes:
+    return b"\xcd" + bytes([vector])
+
+
+def start_user(machine: Machine, begin: bytes, user: bytes, handlers: dict[int, bytes]) -> None:
+    """A guest whose user mode may call the handlers; UPPER is FIRST of PML4 and SECOND of OTHER_PML4."""
+    memory = machine.memory
+    entry = boot_with_user(memory, load_idt() + begin + enter_user(), user, handlers)
+    machine.accelerator.start(entry)
+    for vector in handlers:
+        gate = IDT + 16 * vector + 5
+        memory.write(gate, bytes([memory.read(gate, 1)[0] | 0x60]))
+    memory.write(FIRST, returns(1))
+    memory.write(SECOND, returns(2))
+    memory.write(OTHER_PML4, memory.read(PML4, 8))
+    for root, pdpt, directory, page in (
+        (PML4, UPPER_PDPT, DIRECTORY, FIRST),
+        (OTHER_PML4, OTHER_UPPER, OTHER_DIRECTORY, SECOND),
+    ):
+        memory.write(root + 8 * 256, struct.pack("<Q", pdpt | PRESENT_USER))
+        memory.write(pdpt, struct.pack("<Q", directory | PRESENT_USER))
+        memory.write(directory, struct.pack("<Q", page | LARGE | PRESENT_USER))
+
+
+@pytest.mark.parametrize("access", [run_it, read_it])
+@pytest.mark.parametrize("begin", [b"", GLOBALS_ON])
+def test_user_mode_sees_the_upper_half_of_its_own_root(
+    machine: Machine, begin: bytes, access: Access
+) -> None:
+    handlers = {SWITCH: change_root(PML4) + IRETQ, OTHER_SWITCH: change_root(OTHER_PML4) + IRETQ}
+    one_round = 3 * access(UPPER) + system_call(OTHER_SWITCH) + 3 * access(UPPER) + system_call(SWITCH)
+    start_user(machine, begin, 2 * one_round + done(), handlers)
+    assert machine.thread.run() is RunEnd.KICKED
+    assert machine.bus.outs(VALUE) == 2 * [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("access", [run_it, read_it])
+def test_user_mode_faults_where_its_own_root_maps_nothing(machine: Machine, access: Access) -> None:
+    handlers = {OTHER_SWITCH: change_root(OTHER_PML4) + IRETQ, PAGE_FAULT: MOV_RAX_CR2 + say_eax() + done()}
+    user = 3 * access(UPPER) + system_call(OTHER_SWITCH) + access(UPPER) + done()
+    start_user(machine, GLOBALS_ON, user, handlers)
+    machine.memory.write(OTHER_DIRECTORY, bytes(8))
+    assert machine.thread.run() is RunEnd.KICKED
+    assert machine.bus.outs(VALUE) == [1, 1, 1, (UPPER & 0xFFFF_FFFF) + (access is read_it)]
+
+
+# -- other ways that a mapping may change -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("access", [run_it, read_it])
+@pytest.mark.parametrize("window", [LOWER, UPPER])
+def test_a_page_that_is_no_longer_global_is_flushed_by_a_write_of_cr3(
+    machine: Machine, window: int, access: Access
+) -> None:
+    local_now = store64(DIRECTORY, FIRST | LARGE | PRESENT_WRITABLE) + flush_page(window)
+    code = GLOBALS_ON + 2 * access(window) + local_now + 2 * access(window)
+    machine.start(code + map_second() + RELOAD_ROOT + 2 * access(window) + done())
+    prepare(machine, GLOBAL)
+    assert machine.thread.run() is RunEnd.KICKED
+    assert machine.bus.outs(VALUE) == [1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("access", [run_it, read_it])
+@pytest.mark.parametrize("window", [LOWER, UPPER])
+@pytest.mark.parametrize("bits", [0, GLOBAL])
+def test_flushing_any_address_of_a_large_page_flushes_all_of_it(
+    machine: Machine, bits: int, window: int, access: Access
+) -> None:
+    """Intel SDM volume 3, 4.10.4.1: INVLPG with an address in a 2-MByte page."""
+    inside = 0x5000
+    code = GLOBALS_ON + 3 * access(window + inside) + map_second(bits) + flush_page(window)
+    machine.start(code + 2 * access(window + inside) + done())
+    prepare(machine, bits)
+    machine.memory.write(FIRST + inside, returns(1))
+    machine.memory.write(SECOND + inside, returns(2))
+    assert machine.thread.run() is RunEnd.KICKED
+    assert machine.bus.outs(VALUE) == [1, 1, 1, 2, 2]

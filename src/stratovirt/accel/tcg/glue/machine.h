@@ -29,8 +29,8 @@ static const int64_t NEVER = INT64_MAX;
 enum vcpu_state { WAITING_FOR_SIPI, RUNNABLE, HALTED };
 enum { EVENT_INTERRUPT = 1, EVENT_NMI = 2, EVENT_INIT = 4, EVENT_STARTUP = 8 };
 
-/* Pages of the lower half that the kernel's tables of the engine map, unless they are too many. */
-struct local_mappings { int count; bool too_many; uint64_t pages[LOCAL_MAPPINGS]; };
+/* Pages of the lower half that the kernel's tables of the engine map; unlisted: there are more, or others. */
+struct local_mappings { int count; bool unlisted; uint64_t pages[LOCAL_MAPPINGS]; };
 
 struct vcpu {
     machine *machine;

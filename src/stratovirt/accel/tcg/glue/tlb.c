@@ -5,12 +5,12 @@
  * The library flushes all, and with them where jumps led to. Linux changes CR3 twice for each word of its text
  * that it patches, 17,000 times in a boot, and its own mappings are global: 10 % of a boot.
  *
- * The law: a mapping of the kernel's tables is flushed by name, or it is global and in the upper half, or the
- * next write of CR3 flushes everything.
+ * The law: a mapping is the kernel's in the lower half and flushed by name, or the user's there and flushed with
+ * all of them, or it is in the upper half and global; or the next write of CR3 flushes everything, jumps too.
  */
 #include "machine.h"
 
-enum { MMU_USER = 1, MMU_USER_MAP = 1 << MMU_USER, MMU_KERNEL_MAP = 1 << 0 | 1 << 2 };
+enum { MMU_USER = 1, MMU_USER_MAP = 1 << MMU_USER, MMU_KERNEL_MAP = 1 << 0 | 1 << 2, JUMPS_ONLY = 0 };
 enum { PTE_LARGE = 1 << 7, PTE_GLOBAL = 1 << 8, ENTRIES_PER_TABLE = 512, ROOT_SHIFT = 39, PAGE_SHIFT = 12 };
 enum { CR4_PGE = 1 << 7, CR4_LA57 = 1 << 12 };
 static const uint64_t PTE_ADDRESS = 0x000ffffffffff000;
@@ -45,16 +45,16 @@ void note_mapping(struct vcpu *v, uint64_t vaddr, int mmu_index)
 {
     struct local_mappings *local = &v->local;
 
-    if (mmu_index == MMU_USER || local->too_many)
+    if (local->unlisted)
         return;
-    if (vaddr >> 63) {
-        local->too_many = !is_global(v, vaddr);
+    if (vaddr >> 63) { /* whoever's: the jumps of user mode to it are not forgotten with its mappings */
+        local->unlisted = !is_global(v, vaddr);
         return;
     }
-    if (local->count && local->pages[local->count - 1] == vaddr)
+    if (mmu_index == MMU_USER || (local->count && local->pages[local->count - 1] == vaddr))
         return;
     if (local->count == LOCAL_MAPPINGS)
-        local->too_many = true;
+        local->unlisted = true;
     else
         local->pages[local->count++] = vaddr;
 }
@@ -73,24 +73,30 @@ INTERPOSED void tlb_flush_by_mmuidx_x86_64(CPUState *cpu, uint16_t map)
 {
     struct vcpu *v = vcpu_of(cpu);
 
-    if (v && v->writes_cr3 && !v->local.too_many) {
+    if (v && v->writes_cr3 && !v->local.unlisted) {
         flush_local_mappings(v);
         return;
     }
     if (v) {
         v->local.count = 0;
-        v->local.too_many = false;
+        v->local.unlisted = false;
         flush_jumps(v, true);
     }
     unicorn.tlb_flush_by_mmuidx(cpu, map);
 }
 
-/* The library forgets the jumps to one page, whose mapping was flushed. */
+/*
+ * One page was flushed. The library forgets the jumps to these 4 KiB, but they may be part of a larger page, and
+ * INVLPG flushes all of it.
+ */
 INTERPOSED void tb_flush_jmp_cache_x86_64(CPUState *cpu, uint64_t vaddr)
 {
     struct vcpu *v = vcpu_of(cpu);
 
-    if (v)
+    if (!v)
+        unicorn.tb_flush_jmp_cache(cpu, vaddr);
+    else if (!v->writes_cr3) { /* which has had it forget them all */
         flush_jumps(v, vaddr >> 63);
-    unicorn.tb_flush_jmp_cache(cpu, vaddr);
+        unicorn.tlb_flush_by_mmuidx(cpu, JUMPS_ONLY);
+    }
 }
