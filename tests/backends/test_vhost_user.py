@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_queue_is_started_by_its_kick_and_stopped_by_an_answer(ends: tuple[Vho
     os.eventfd_write(given[4][0], 7)
     assert os.eventfd_read(kick) == 7
     process.answer(vhostuser.GET_VRING_BASE, struct.pack("<II", 1, 42))
-    server.stop(1)
+    server.stop([1])
     assert process.hear()[:2] == (vhostuser.GET_VRING_BASE, struct.pack("<II", 1, 0))
     for fd in (kick, call, given[3][0], given[4][0]):
         os.close(fd)
@@ -92,7 +93,28 @@ def test_another_answer_than_the_one_wanted_is_an_error(
     server, process = ends
     process.answer(*answer)
     with pytest.raises(OSError, match="it answers request"):
-        server.stop(0)
+        server.stop([0])
+
+
+def test_a_process_that_answers_byte_by_byte_has_no_more_time_than_another(
+    ends: tuple[VhostUser, FakeProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, process = ends
+    monkeypatch.setattr(vhostuser, "CALL_SECONDS", 0.2)
+    answer = HEADER.pack(vhostuser.GET_VRING_BASE, VERSION | REPLY, 8) + bytes(8)
+    enough = threading.Event()
+
+    def dribble() -> None:
+        for byte in answer:
+            enough.wait(0.1)  # shorter than a call may take, and together longer
+            process.connection.send(bytes([byte]))
+
+    dribbler = threading.Thread(target=dribble)
+    dribbler.start()
+    with pytest.raises(TimeoutError):
+        server.stop([0])
+    enough.set()
+    dribbler.join()
 
 
 def test_a_process_that_has_gone_is_an_error_and_seen_without_waiting(
@@ -105,7 +127,7 @@ def test_a_process_that_has_gone_is_an_error_and_seen_without_waiting(
     process.connection.close()
     assert server.has_gone()
     with pytest.raises(BrokenPipeError):
-        server.stop(0)
+        server.stop([0])
 
 
 def test_who_hangs_up_sees_the_connection_gone(ends: tuple[VhostUser, FakeProcess]) -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 import struct
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterable, Sequence
 
 import pytest
+import trio
+import trio.testing
 
+from stratovirt.backends.vhostuser import VhostUser
 from stratovirt.devices.virtio import mmio
 from stratovirt.devices.virtio.constants import NEEDS_RESET
 from stratovirt.devices.virtio.fs import RINGS_ADDRESS, VirtioFs
 from stratovirt.errors import SnapshotError
+from stratovirt.nursery.devices import DeviceTask
 from tests.device.virtio import WRITE, DriverRig, driving
 
 REQUESTS = 1
 NEXT = 1
+WITHIN = 10  # seconds
 
 
 class FakeFileServer:
@@ -52,10 +60,10 @@ class FakeFileServer:
             "seen": 0,
         }
 
-    def stop(self, queue: int) -> None:
+    def stop(self, queues: Iterable[int]) -> None:
         if self.gone:
             raise BrokenPipeError(32, "Broken pipe")
-        self.stopped.append(queue)
+        self.stopped += queues
 
     def has_gone(self) -> bool:
         return self.gone
@@ -111,6 +119,19 @@ class FakeFileServer:
     def _forget_rings(self) -> None:
         if self._rings is not None:
             self._rings.close()
+
+
+class SlowFileServer(FakeFileServer):
+    """It leaves the guest's memory alone when :attr:`gate` is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.gate = threading.Event(), threading.Event()
+        self.opened: list[bool] = []
+
+    def stop(self, queues: Iterable[int]) -> None:
+        self.asked.set()
+        self.opened.append(self.gate.wait(WITHIN))
 
 
 def test_the_driver_is_told_the_tag_and_of_one_request_queue() -> None:
@@ -210,6 +231,34 @@ def test_a_server_that_cannot_be_stopped_is_hung_up_on() -> None:
         rig.write(mmio.STATUS, 0)
         assert rig.read(mmio.STATUS) == 0
         assert server.gone
+
+
+def test_a_guests_cpu_waits_for_a_silent_server_once_and_not_for_seconds() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, driving(VirtioFs("share", VhostUser(ours))) as rig:
+        rig.negotiate()
+        began = time.monotonic()
+        for _ in range(10):
+            rig.write(mmio.STATUS, 0)
+            rig.negotiate()
+        assert time.monotonic() - began < 4  # of one second for one call
+
+
+async def test_trio_goes_on_while_a_reset_waits_for_the_server() -> None:
+    server = SlowFileServer()
+    with driving(VirtioFs("share", server)) as rig:
+        rig.negotiate()
+        rig.transport.detach(rig.reactor)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(DeviceTask(rig.transport).run)
+            nursery.start_soon(trio.to_thread.run_sync, rig.write, mmio.STATUS, 0)
+            await trio.to_thread.run_sync(server.asked.wait, WITHIN)
+            server.use(0, 0)  # the device is to take the lock
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            server.gate.set()
+            nursery.cancel_scope.cancel()
+        rig.transport.attach(rig.reactor)
+    assert server.opened == [True], "trio waited with the reset"
 
 
 def test_a_shared_directory_is_not_saved() -> None:

@@ -2,7 +2,7 @@
 docs/interop/vhost-user.rst).
 
 The law: that process maps guest memory, so it is trusted with it; but it may be slow, wrong or gone. Every
-answer has a deadline, and what goes wrong is an OSError.
+call has a deadline, and what goes wrong is an OSError.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-ANSWER_SECONDS = 5.0
-"""A file server ends what it has in hand before it stops a queue."""
+GREETING_SECONDS = 5.0
+"""For the process to begin to serve us: nothing waits for it yet but the start."""
+CALL_SECONDS = 1.0
+"""For each call after that: a guest's CPU waits for it. Who stops queues has to end what it has in hand."""
 
 GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 1, 2, 3, 5
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL = range(8, 14)
@@ -47,7 +50,7 @@ class VhostUser:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        connection.settimeout(ANSWER_SECONDS)
+        self._deadline = 0.0
 
     @property
     def fd(self) -> int:
@@ -65,6 +68,7 @@ class VhostUser:
 
         :raises OSError: it does not answer as it should.
         """
+        self._begin(GREETING_SECONDS)
         self._send(SET_OWNER)
         self._send(GET_FEATURES)
         (features,) = _U64.unpack(self._answer(GET_FEATURES, _U64.size))
@@ -73,8 +77,9 @@ class VhostUser:
     def share(self, features: int, regions: Sequence[Region]) -> None:
         """Begin anew: these features, and this memory.
 
-        :raises OSError: the process has gone, or there are too many regions.
+        :raises OSError: the process has gone or does not listen, or there are too many regions.
         """
+        self._begin(CALL_SECONDS)
         if len(regions) > MAX_REGIONS:
             raise OSError(errno.E2BIG, f"memory in {len(regions)} regions, {MAX_REGIONS} can be told of")
         self._send(SET_FEATURES, _U64.pack(features))
@@ -88,21 +93,24 @@ class VhostUser:
 
         :param kick: eventfd that tells it of available buffers.
         :param call: eventfd by which it tells of used ones.
-        :raises OSError: it has gone.
+        :raises OSError: it has gone, or does not listen.
         """
+        self._begin(CALL_SECONDS)
         self._send(SET_VRING_NUM, _STATE.pack(queue, size))
         self._send(SET_VRING_BASE, _STATE.pack(queue, 0))
         self._send(SET_VRING_ADDR, _ADDRESSES.pack(queue, 0, descriptors, used, available, 0))
         self._send(SET_VRING_CALL, _U64.pack(queue), [call])
         self._send(SET_VRING_KICK, _U64.pack(queue), [kick])
 
-    def stop(self, queue: int) -> None:
-        """Wait until the process has done what it has in hand, and looks at the queue no more.
+    def stop(self, queues: Iterable[int]) -> None:
+        """Wait until the process has done what it has in hand, and looks at these queues no more.
 
         :raises OSError: it has gone, or does not answer in time.
         """
-        self._send(GET_VRING_BASE, _STATE.pack(queue, 0))
-        self._answer(GET_VRING_BASE, _STATE.size)
+        self._begin(CALL_SECONDS)
+        for queue in queues:
+            self._send(GET_VRING_BASE, _STATE.pack(queue, 0))
+            self._answer(GET_VRING_BASE, _STATE.size)
 
     def hang_up(self) -> None:
         """End the connection; :attr:`fd` becomes readable."""
@@ -113,8 +121,22 @@ class VhostUser:
         """Close our end. Idempotent."""
         self._connection.close()
 
+    def _begin(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def _hurry(self) -> None:
+        """Let the next call on the connection end when the deadline has come.
+
+        :raises TimeoutError: it has.
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+
     def _send(self, request: int, payload: bytes = b"", fds: Sequence[int] = ()) -> None:
         message = _HEADER.pack(request, _VERSION, len(payload)) + payload
+        self._hurry()
         socket.send_fds(self._connection, [message], fds)  # whole: a message is shorter than any buffer
 
     def _answer(self, request: int, length: int) -> bytes:
@@ -126,6 +148,7 @@ class VhostUser:
     def _receive(self, length: int) -> bytes:
         data = b""
         while len(data) < length:
+            self._hurry()
             more = self._connection.recv(length - len(data))
             if not more:
                 raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))

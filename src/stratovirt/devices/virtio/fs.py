@@ -1,14 +1,15 @@
 """virtio-fs: a directory of the host's in the guest, by a file server such as virtiofsd (virtio 1.2 §5.11).
 
 The law: the guest's requests go to the server checked, its answers to the guest with the accelerator told;
-when the server has gone, the guest waits for its files, and nobody else does.
+when the server has gone, or is too slow to leave the guest's memory alone at a reset, the guest waits for its
+files, and nobody else does.
 """
 
 from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ _CONFIG = struct.Struct(f"<{MAX_TAG}sI")  # tag, request queues
 class FileServer(Protocol):
     """The process that has the files (:class:`stratovirt.backends.vhostuser.VhostUser`).
 
-    ``share``, ``start`` and ``stop`` raise OSError when it has gone.
+    ``share``, ``start`` and ``stop`` raise OSError when it has gone, or lets us wait for more than a moment.
 
     :ivar fd: readable when it has gone, or answers.
     """
@@ -48,7 +49,7 @@ class FileServer(Protocol):
         self, queue: int, size: int, descriptors: int, available: int, used: int, *, kick: int, call: int
     ) -> None: ...
 
-    def stop(self, queue: int) -> None: ...
+    def stop(self, queues: Iterable[int]) -> None: ...
 
     def has_gone(self) -> bool: ...
 
@@ -87,6 +88,11 @@ class VirtioFs(VirtioDevice):
         self._gone = False
         self._watching = False
 
+    @property
+    def blocking(self) -> bool:
+        """The server is told of drivers with the lock held, and trio is not to wait for that."""
+        return True
+
     def config(self) -> bytes:
         """See :class:`VirtioDevice`."""
         return _CONFIG.pack(self._tag.encode(), QUEUES - 1)
@@ -106,11 +112,14 @@ class VirtioFs(VirtioDevice):
             self._lose(error.strerror or "it does not answer")
 
     def reset(self) -> None:
-        """Wait until the server leaves the guest's memory alone: it is the driver's again."""
+        """Wait until the server leaves the guest's memory alone: it is the driver's again.
+
+        Once only if the server is slow: it is then hung up on.
+        """
         lent, self._lent = self._lent, {}
         try:
-            for index in lent if not self._gone else ():
-                self._server.stop(index)
+            if lent and not self._gone:
+                self._server.stop(lent)
         except OSError as error:
             self._lose(error.strerror or "it does not answer")
 
