@@ -23,10 +23,13 @@ class Idle(NamedTuple):
 
 
 @contextmanager
-def idle(side: str, sockets: int = 1, *more: str, memory: int = MEMORY_MIB) -> Iterator[Idle]:
+def idle(
+    side: str, sockets: int = 1, *more: str, memory: int = MEMORY_MIB, zygote: Path | None = None
+) -> Iterator[Idle]:
     """The stock Debian cloud kernel at its shell, each side with the kernel form that it boots fastest.
 
     :param memory: of the guest, in MiB.
+    :param zygote: the socket of one that our machine is to start from; ``process`` is then its client.
     :raise Failed: it does not boot.
     """
     image = kernel(CLOUD, Effort())
@@ -34,6 +37,6 @@ def idle(side: str, sockets: int = 1, *more: str, memory: int = MEMORY_MIB) -> I
         paths = [Path(directory, f"qmp{number}") for number in range(sockets)]
         options = [word for path in paths for word in ("-qmp", f"unix:{path},server,nowait")]
         options += [*boot_options(image, fastest_form(side, image), "shell", "quiet", memory=memory), *more]
-        with running(vmm(side, *options)) as process:
+        with running(vmm(side, *options, zygote=zygote)) as process:
             read_until(process, UP, BOOT_SECONDS)
             yield Idle(process, paths)

@@ -6,6 +6,7 @@ mostly. Translated code is the software CPU's cache of it, which both sides let 
 initramfs that stays mapped after it was loaded, as QEMU's do, is not counted: it is the host's page cache.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -15,8 +16,9 @@ from typing import NamedTuple
 from tests.guests import cache_directory
 
 from benchmarks.guests import MEMORY_MIB
-from benchmarks.harness import SIDES, Effort, Failed, Figure, Runs, interleave
+from benchmarks.harness import OURS, QEMU, SIDES, Effort, Failed, Figure, Runs, interleave, join, zygote
 from benchmarks.idle import idle
+from benchmarks.load import connected, read_line
 
 TOTAL, FILES, HEAPS, CODE, SHARE = (
     "private beyond RAM and code",
@@ -25,7 +27,13 @@ TOTAL, FILES, HEAPS, CODE, SHARE = (
     "translated code",
     "PSS beyond RAM and code",
 )
-FIGURES = (Figure(TOTAL, "MiB", target=1.0), *(Figure(name, "MiB") for name in (FILES, HEAPS, CODE, SHARE)))
+FROM_ZYGOTE = "private beyond RAM and code, from a zygote"
+FIGURES = (
+    Figure(TOTAL, "MiB", target=1.0),
+    *(Figure(name, "MiB") for name in (FILES, HEAPS, CODE, SHARE)),
+    Figure(FROM_ZYGOTE, "MiB", target=10, absolute=True),
+)
+VCPUS = b'{"execute":"query-cpus-fast"}\r\n'  # tells a thread of the machine
 KIB_PER_MIB = 1 << 10
 HEADER = re.compile(r"[0-9a-f]+-[0-9a-f]+ (?P<access>\S{4}) \S+ \S+ \d+ *(?P<name>.*)")
 SIZE = re.compile(r"(?P<name>\w+): +(?P<kib>\d+) kB")
@@ -53,12 +61,27 @@ class Area(NamedTuple):
 
 def measure(effort: Effort) -> Mapping[str, Runs]:
     """A machine per run, and one run where it has to be quick: memory hardly differs between runs."""
-    return interleave({side: partial(_run, side) for side in SIDES}, 1 if effort.quick else effort.runs)
+    runs = 1 if effort.quick else effort.runs
+    alone = interleave({side: partial(_run, side) for side in SIDES}, runs)
+    with zygote() as socket:
+        return join(alone, interleave({OURS: partial(_child, socket), QEMU: _qemu}, runs))
 
 
 def _run(side: str) -> Mapping[str, float]:
     with idle(side) as machine:
         return itemised(list(areas(machine.process.pid)))
+
+
+def _qemu() -> Mapping[str, float]:
+    return {FROM_ZYGOTE: _run(QEMU)[TOTAL]}
+
+
+def _child(socket: Path) -> Mapping[str, float]:
+    """Our machine, whose client is the process that we start."""
+    with idle(OURS, zygote=socket) as machine, connected(machine.sockets[0]) as client:
+        client.sendall(VCPUS)
+        thread = json.loads(read_line(client))["return"][0]["thread-id"]
+        return {FROM_ZYGOTE: itemised(list(areas(thread)))[TOTAL]}
 
 
 def areas(pid: int) -> Iterator[Area]:
