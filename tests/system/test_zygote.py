@@ -281,6 +281,23 @@ async def test_without_a_zygote_the_client_says_how_to_get_one(tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_client_that_waits_for_the_zygotes_answer_can_be_interrupted(
+    tmp_path: Path, number: int
+) -> None:
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        await silent.bind(str(tmp_path / "zygote"))
+        silent.listen()
+        client = await trio.lowlevel.open_process(via(tmp_path, *REFUSED), stderr=subprocess.PIPE)
+        async with ended(client):
+            connection, _ = await silent.accept()
+            with connection:
+                assert await connection.recv(1)  # it has asked
+                client.send_signal(number)
+                assert await client.wait() == -number
+                assert await stderr(client) == ""
+
+
 async def test_a_killed_machine_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     try:

@@ -1,12 +1,14 @@
 """``stratovirt --via SOCKET OPTIONS…``: a machine that starts from a zygote, as if this process were it.
 
 The law: its exit code becomes ours, signals that end a process reach it, and the terminal is left as it was
-found, however it ends.
+found, however it ends. While there is no machine yet, such a signal ends us: a machine that the zygote starts
+all the same finds its client gone.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -34,7 +36,8 @@ def main(words: list[str]) -> int:
     if not words:
         return _refused("--via: the path of a zygote's socket is missing: --via SOCKET OPTIONS")
     path, *argv = words
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until there is somebody to forward them to
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the others: without a traceback
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(path)
@@ -48,6 +51,8 @@ def _be_it(connection: socket.socket, path: str, argv: list[str]) -> int:
         with _terminal_kept():
             with suppress(BrokenPipeError):  # it has refused already, and said why
                 request.send(connection, request.of_this_process(argv), _standard_descriptors())
+            _wait_for(connection)
+            signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known whom to forward them to
             said, descriptors, _, _ = socket.recv_fds(connection, REASON_SIZE, 1)
             if not descriptors:
                 return _refused(f"--via {path}: {said.decode() or 'the zygote gave no answer'}")
@@ -62,6 +67,13 @@ def _be_it(connection: socket.socket, path: str, argv: list[str]) -> int:
         return code
     print(f"stratovirt: the machine was killed by {signal.Signals(-code).name}", file=sys.stderr)
     return SIGNAL_EXIT - code
+
+
+def _wait_for(connection: socket.socket) -> None:
+    """Until something can be read from it, or it has ended."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.poll()
 
 
 def _refused(reason: str) -> int:
