@@ -12,10 +12,11 @@ from collections.abc import Callable
 import pytest
 
 from stratovirt.accel.protocol import RunEnd
-from tests.accel.guests import DATA, IDT, IRETQ, PD_LOW, PDPT, PML4, done, load32, load_idt
+from tests.accel.guests import DATA, IDT, IRETQ, PD_LOW, PDPT, PML4, done, load32, load_idt, mov_eax
 from tests.accel.machine import Machine
 from tests.accel.tcg.assembly import (
     MOV_RAX_CR2,
+    RET,
     VALUE,
     boot_with_user,
     call,
@@ -246,3 +247,24 @@ def test_flushing_any_address_of_a_large_page_flushes_all_of_it(
     machine.memory.write(SECOND + inside, returns(2))
     assert machine.thread.run() is RunEnd.KICKED
     assert machine.bus.outs(VALUE) == [1, 1, 1, 2, 2]
+
+
+def test_code_that_the_kernel_has_run_is_not_the_kernels_when_user_mode_runs_it(machine: Machine) -> None:
+    general_protection = {13: mov_eax(13) + say_eax() + done()}
+    start_user(machine, 3 * call(UPPER), call(UPPER) + done(), general_protection)
+    machine.memory.write(FIRST, MOV_RAX_CR2 + RET)
+    assert machine.thread.run() is RunEnd.KICKED
+    assert machine.bus.outs(VALUE) == [13]
+
+
+@pytest.mark.parametrize("window", [LOWER, UPPER])
+def test_smep_ends_what_the_kernel_ran_of_the_users_pages(machine: Machine, window: int) -> None:
+    smep_on = READ_CR4 + b"\x0d\x00\x00\x10\x00" + WRITE_CR4
+    code = load_idt() + GLOBALS_ON + 2 * run_it(window) + smep_on + run_it(window) + done()
+    machine.start(code, {PAGE_FAULT: MOV_RAX_CR2 + say_eax() + done()})
+    prepare(machine, USER | GLOBAL)
+    for entry in (PML4 + 8 * 256, UPPER_PDPT):
+        machine.memory.write(entry, bytes([machine.memory.read(entry, 1)[0] | USER]))
+    machine.memory.write(PML4, bytes([machine.memory.read(PML4, 1)[0] | USER]))
+    assert machine.thread.run() is RunEnd.KICKED
+    assert machine.bus.outs(VALUE) == [1, 1, window & 0xFFFF_FFFF]
