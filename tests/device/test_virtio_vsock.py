@@ -442,6 +442,24 @@ def test_a_guest_that_answers_keeps_the_connection(monkeypatch: pytest.MonkeyPat
         assert far.recv(10) == b"here"
 
 
+def test_callers_that_a_guest_never_heard_of_are_given_up_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vsock, "CONNECT_SECONDS", 0.02)
+    monkeypatch.setattr(vsockmux, "MAX_REPLIES", 8)
+    with vsock_rig() as guest:
+        guest.rig.negotiate()  # no buffers are offered
+        callers = [guest.host.call(b"CONNECT 5\n") for _ in range(20)]
+        for far in callers:
+            while not is_closed(far):
+                guest.rig.reactor.look(1)
+        guest.rig.queue(TX).offer([from_guest(Op.RW).pack()])
+        guest.rig.serve()
+        assert len(guest.rig.queue(TX).collect()) == 1, "it is listened to"
+        guest.offer(32)
+        assert guest.ops() == [Op.RST], "the answer to what it said, and no other"
+
+
 def test_a_host_that_goes_when_the_guest_has_closed_is_not_told_to_the_guest() -> None:
     with vsock_rig() as guest:
         slow = guest.connects()

@@ -1,7 +1,8 @@
 """All vsock connections of a guest: which packet is whose, and whose packet is next.
 
-The law: the guest can make us keep no more than MAX_CONNECTIONS streams and MAX_REPLIES answers; a stream
-whose host is slow waits alone. Streams take turns, packet by packet.
+The law: the guest can make us keep no more than MAX_CONNECTIONS streams, and MAX_REPLIES answers besides a
+reset for each stream that it knew; a stream whose host is slow waits alone. Streams take turns, packet by
+packet.
 """
 
 from __future__ import annotations
@@ -148,8 +149,12 @@ class Multiplexer:
         return stream
 
     def give_up(self, stream: Stream) -> None:
-        """The guest has had its time to answer; nothing if it did."""
-        if self._streams.get(stream.key) is stream and stream.state is State.CONNECTING:
+        """The guest has had its time to answer; nothing if it did. It is told if it was asked."""
+        if self._streams.get(stream.key) is not stream or stream.state is not State.CONNECTING:
+            return
+        if stream.is_unheard_of:
+            self._drop(stream)
+        else:
             self._break(stream)
 
     def _free_port(self, guest_port: int) -> int:

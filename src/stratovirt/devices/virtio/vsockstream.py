@@ -107,6 +107,11 @@ class Stream:
         return bool(self._kept)
 
     @property
+    def is_unheard_of(self) -> bool:
+        """Has the guest not been asked for it yet?"""
+        return Op.REQUEST in self._due
+
+    @property
     def has_packet(self) -> bool:
         """May :meth:`fill` have a packet for the guest?"""
         return bool(self._due) or (self.readable and self.wants_input)
