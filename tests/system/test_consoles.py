@@ -15,6 +15,7 @@ from stratovirt.client import QmpCommandError
 from stratovirt.errors import ConfigError
 from stratovirt.testing import GuestConsole, RecordedQmp, Vm, VmOptions, launched, open_socket
 from stratovirt.testing.options import default_initrd, default_kernel
+from tests.streams import read_exactly
 
 MIB = 1 << 20
 WITHIN = 60  # seconds
@@ -33,16 +34,6 @@ def _guest() -> None:
         default_initrd(default_kernel().image)
     except ConfigError as error:
         pytest.skip(str(error))
-
-
-async def read_exactly(stream: trio.abc.ReceiveStream, length: int) -> bytes:
-    data = bytearray()
-    with trio.fail_after(WITHIN):
-        while len(data) < length:
-            more = await stream.receive_some(length - len(data))
-            assert more
-            data += more
-    return bytes(data)
 
 
 async def until_there(vm: Vm, path: str) -> str:
@@ -124,12 +115,12 @@ async def everybody_hears_their_console(vm: Vm, qmp: RecordedQmp, listener: sock
     assert await qmp.execute("ringbuf-read", {"device": "ring", "size": 100}) == "this is ring\n"
     assert Path("hot.log").read_bytes() == b"this is file\n"
     async with await open_socket(Path("server.sock")) as stream:
-        assert await read_exactly(stream, 15) == b"this is server\n"
+        assert await read_exactly(stream, 15, seconds=WITHIN) == b"this is server\n"
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(listener.accept()[0]))
     async with stream:
-        assert await read_exactly(stream, 15) == b"this is client\n"
+        assert await read_exactly(stream, 15, seconds=WITHIN) == b"this is client\n"
     async with trio.lowlevel.FdStream(os.open(pty, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)) as terminal:
-        assert await read_exactly(terminal, 12) == b"this is pty\n"
+        assert await read_exactly(terminal, 12, seconds=WITHIN) == b"this is pty\n"
 
 
 async def unplug_all(vm: Vm, qmp: RecordedQmp) -> None:
@@ -142,7 +133,7 @@ async def unplug_all(vm: Vm, qmp: RecordedQmp) -> None:
 
 async def a_late_reader_sees_what_was_printed_before(socket: Path) -> None:
     async with await open_socket(socket) as stream:
-        assert await read_exactly(stream, 7) == b"early\r\n"
+        assert await read_exactly(stream, 7, seconds=WITHIN) == b"early\r\n"
 
 
 async def a_person_logs_in(vm: Vm, socket: Path) -> None:
@@ -172,8 +163,8 @@ async def output_waits_for_a_stuck_reader_and_qmp_does_not(vm: Vm, socket: Path)
     await vm.push("/tmp/data", data := os.urandom(SENT // 24))
     async with await open_socket(socket) as stuck, vm.qmp() as qmp:
         await vm.console.type(SEND)
-        begin = await read_exactly(stuck, 1000)
+        begin = await read_exactly(stuck, 1000, seconds=WITHIN)
         for _ in range(100):
             assert (await qmp.execute("query-status"))["running"]
-        assert begin + await read_exactly(stuck, SENT - len(begin)) == data * 24
+        assert begin + await read_exactly(stuck, SENT - len(begin), seconds=WITHIN) == data * 24
     assert await until_there(vm, "/tmp/sent") == "sent\n"

@@ -17,6 +17,7 @@ import trio
 from stratovirt.errors import ConfigError
 from stratovirt.testing import Vm, VmOptions, launched
 from tests import guests
+from tests.streams import read_exactly
 from tests.system.vm import started
 
 MIB = 1 << 20
@@ -45,16 +46,6 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     with trio.fail_after(WITHIN):
         async for chunk in stream:
             data += chunk
-    return bytes(data)
-
-
-async def read_exactly(stream: trio.abc.ReceiveStream, length: int) -> bytes:
-    data = bytearray()
-    with trio.fail_after(WITHIN):
-        while len(data) < length:
-            more = await stream.receive_some(length - len(data))
-            assert more
-            data += more
     return bytes(data)
 
 
@@ -197,7 +188,7 @@ async def a_stuck_host_delays_nobody_else(vm: Vm, directory: Path) -> None:
         (await vm.run("(head -c 2000000 /dev/zero | vsock connect 2 1005 &) >/dev/null 2>&1")).check()
         async with await listener.accept() as stuck:
             await a_megabyte_is_echoed(directory / "v.sock")
-            assert await read_exactly(stuck, 2_000_000) == bytes(2_000_000)
+            assert await read_exactly(stuck, 2_000_000, seconds=WITHIN) == bytes(2_000_000)
 
 
 async def a_reset_ends_all_connections(vm: Vm, socket: Path) -> None:

@@ -98,13 +98,6 @@ static void full_barrier(void)
     syscall(SYS_membarrier, PRIVATE_EXPEDITED, 0, 0);
 }
 
-static uint16_t backlog(const struct native_queue *queue, const struct queue_progress *where)
-{
-    const struct available_ring *available = (const struct available_ring *)queue->available;
-
-    return (uint16_t)(__atomic_load_n(&available->index, __ATOMIC_ACQUIRE) - where->next);
-}
-
 /* Asks for a kick at the next chain. False: it came meanwhile. */
 static bool arm(const struct native_queue *queue, struct queue_progress *where, bool *fenced)
 {
@@ -116,7 +109,7 @@ static bool arm(const struct native_queue *queue, struct queue_progress *where, 
     where->armed = where->next;
     full_barrier();
     *fenced = true;
-    return !backlog(queue, where);
+    return !backlog(queue, where->next);
 }
 
 /* Virtio 1.2 §2.7.7.2; fenced: since the used index was stored. */
@@ -141,11 +134,10 @@ static bool wants_interrupt(const struct native_queue *queue, struct queue_progr
 static bool serve_one(block *b, const struct native_queue *queue, struct queue_progress *where,
                       const struct block_disk *disk, uint64_t *now, struct block_count counts[2])
 {
-    const struct available_ring *available = (const struct available_ring *)queue->available;
     struct used_ring *used = (struct used_ring *)queue->used;
     const uint16_t mask = (uint16_t)(queue->size - 1);
     const uint64_t before = *now;
-    const uint32_t head = __atomic_load_n(&available->heads[where->next & mask], __ATOMIC_RELAXED);
+    const uint32_t head = head_at(queue, where->next);
     uint32_t taken;
     uint64_t length;
     bool reads;
@@ -176,9 +168,9 @@ int block_serve(block *b, const struct native_queue *queue, struct queue_progres
     int end = BLOCK_MORE;
 
     for (; end == BLOCK_MORE && most && now - start < BATCH_NANOSECONDS; most--) {
-        if (!backlog(queue, where) && arm(queue, where, &fenced))
+        if (!backlog(queue, where->next) && arm(queue, where, &fenced))
             end = BLOCK_EMPTY;
-        else if (backlog(queue, where) > queue->size || !serve_one(b, queue, where, disk, &now, counts))
+        else if (backlog(queue, where->next) > queue->size || !serve_one(b, queue, where, disk, &now, counts))
             end = BLOCK_PYTHON;
         else
             fenced = false;

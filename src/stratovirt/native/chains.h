@@ -35,6 +35,21 @@ struct chains {
     struct segment writable[MAX_CHAIN];
 };
 
+/* Chains that wait from ring index next on, if the driver is to be believed. */
+static uint16_t backlog(const struct native_queue *queue, uint16_t next)
+{
+    const struct available_ring *available = (const struct available_ring *)queue->available;
+
+    return (uint16_t)(__atomic_load_n(&available->index, __ATOMIC_ACQUIRE) - next);
+}
+
+static uint32_t head_at(const struct native_queue *queue, uint16_t at)
+{
+    const struct available_ring *available = (const struct available_ring *)queue->available;
+
+    return __atomic_load_n(&available->heads[at & (queue->size - 1)], __ATOMIC_RELAXED);
+}
+
 /* Of zeroed memory; false: there are too many regions. */
 static bool set_memory(struct chains *c, const struct ram_region *regions, uint32_t count, uintptr_t written)
 {

@@ -36,17 +36,9 @@ void net_free(net *n)
 /* Chains that wait from ring index next on; 0 also where there are more than there can be. */
 static uint32_t waiting(const struct native_queue *queue, uint16_t next)
 {
-    const struct available_ring *available = (const struct available_ring *)queue->available;
-    uint16_t count = (uint16_t)(__atomic_load_n(&available->index, __ATOMIC_ACQUIRE) - next);
+    uint16_t count = backlog(queue, next);
 
     return count <= queue->size ? count : 0;
-}
-
-static uint32_t head_at(const struct native_queue *queue, uint16_t at)
-{
-    const struct available_ring *available = (const struct available_ring *)queue->available;
-
-    return __atomic_load_n(&available->heads[at & (queue->size - 1)], __ATOMIC_RELAXED);
 }
 
 /* Takes buffers for the largest frame in hand; without mergeable, it has to fit into the first. */

@@ -172,10 +172,7 @@ class Supervisor:
     async def cont(self) -> None:
         """See :class:`MachineControl`."""
         async with self.changing("cont"):
-            self._enter(RunState.RUNNING)
-            if self._machine is not None:
-                self._machine.resume()
-            self.events.publish(Resumed())
+            self._go_on()
 
     async def reset(self) -> None:
         """See :class:`MachineControl`."""
@@ -300,9 +297,7 @@ class Supervisor:
                 self._enter(RunState.POSTMIGRATE)
             except Exception:
                 if before is RunState.RUNNING and self._state is RunState.PAUSED and not self.is_ending:
-                    self._enter(RunState.RUNNING)
-                    self._resume_if_running()
-                    self.events.publish(Resumed())
+                    self._go_on()
                 raise
             finally:
                 self._job = None
@@ -361,6 +356,11 @@ class Supervisor:
             self._enter(RunState.PAUSED)
         self._resume_if_running()
         self.events.publish(WasReset(cause))
+
+    def _go_on(self) -> None:
+        self._enter(RunState.RUNNING)
+        self._resume_if_running()
+        self.events.publish(Resumed())
 
     def _resume_if_running(self) -> None:
         if self._state is RunState.RUNNING and self._machine is not None:
